@@ -28,8 +28,8 @@ def to_dict(value: Any) -> Any:
 def from_dict(value: Any) -> Any:
     """The inverse of `to_dict`; lists become tuples, as Configs hold them.
 
-    Raises: ValueError for a class that is no Config, or stands in a module that is neither pluri's nor imported already:
-        a file that somebody else made must not choose which code runs.
+    Raises: ValueError for a class that is no Config, or stands in a module that is neither pluri's nor imported
+        already: a file that somebody else made must not choose which code runs.
     """
     if isinstance(value, list):
         return tuple(from_dict(entry) for entry in value)

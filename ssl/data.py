@@ -1,23 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From numbered items to batches: an order that is a pure function of (seed, epoch, position), so resuming costs nothing.
+"""From numbered items to batches: the order is a pure function of (seed, epoch, position), so resuming costs nothing.
 
-A `Dataset` lists the items of an epoch with their sizes; `plan` puts them in order and cuts them into global batches, and each
-of those into one share per rank and accumulation step; `batches` loads the shares, in workers or not, and starts anywhere.
+A `Dataset` lists the items of an epoch with their sizes; `plan` puts them in order and cuts them into global batches;
+`deal` splits each into one share for every rank and accumulation step; `Loader` loads the shares, in workers or not,
+and starts anywhere. No result depends on the number of workers.
 """
 
 import dataclasses
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from . import draw
 from .config import Config
-from .objective import Batch
 
 
 class BadItem(ValueError):
@@ -71,5 +68,180 @@ class DataConfig(Config, ABC):
     held_out: float = 0.02  # share of the items that is kept for evaluation, by name
 
     @abstractmethod
-    def build(self, split: str, cache: str) -> Dataset:
-        """The dataset of a split ("train" or "held_out"). `cache` is a folder that may be written to and found again."""
+    def build(self, split: str, cache: Path) -> Dataset:
+        """The dataset of a split ("train" or "held_out"); `cache` is a folder to write to and to find again."""
+
+
+class Position(NamedTuple):
+    """Where a run stands in its data: the next batch to be used."""
+
+    epoch: int
+    index: int  # of the batch in its epoch
+
+
+def plan(sizes: np.ndarray, batch: float, key: int, buckets: int = 1) -> list[np.ndarray]:
+    """Cuts an epoch's items into batches, in an order that `key` decides.
+
+    Items are shuffled; with `buckets` above 1, the items of that many batches are sorted by size before they are cut, and
+    the batches shuffled again, so that a batch holds items of like length. What is left over for less than a batch is
+    left out of this epoch (other items in each), unless it is all there is.
+
+    Args:
+        sizes: (n,) float64, what items cost. batch: what a batch may cost; an item that costs more is one of its own.
+    Returns: for each batch the numbers of its items in `sizes`.
+    """
+    order = draw.permutation(draw.key(key, "order"), len(sizes)).numpy()
+    if buckets > 1:
+        order = _sort_within(order, sizes, batch * buckets)
+    cost = sizes[order]
+    batches, start, filled = [], 0, 0.0
+    for i, one in enumerate(cost.tolist()):
+        if i > start and filled + one > batch * (1.0 + 1e-9):
+            batches.append(order[start:i])
+            start, filled = i, 0.0
+        filled += one
+    if not batches or filled >= batch * (1.0 - 1e-9) or (buckets > 1 and filled >= 0.5 * batch):
+        batches.append(order[start:])
+    if buckets > 1:
+        again = draw.permutation(draw.key(key, "batches"), len(batches)).tolist()
+        batches = [batches[i] for i in again]
+    return batches
+
+
+def _sort_within(order: np.ndarray, sizes: np.ndarray, window: float) -> np.ndarray:
+    """Sorts each stretch of items that cost `window` together by their size."""
+    stretch = np.floor(np.cumsum(sizes[order]) / window)
+    return order[np.lexsort((sizes[order], stretch))]
+
+
+def deal(items: np.ndarray, sizes: np.ndarray, shares: int) -> list[np.ndarray]:
+    """Splits a batch into shares of like cost and like number: largest first, to and fro as in a school playground.
+
+    Raises: ValueError if there are fewer items than shares.
+    """
+    if len(items) < shares:
+        raise ValueError(f"a batch of {len(items)} items cannot be split into {shares} shares: raise batch")
+    order = items[np.argsort(-sizes[items], kind="stable")]
+    turn = np.arange(len(order)) % (2 * shares)
+    owner = np.where(turn < shares, turn, 2 * shares - 1 - turn)
+    return [order[owner == share] for share in range(shares)]
+
+
+class Task(NamedTuple):
+    """One share of a batch, to be loaded."""
+
+    records: np.ndarray  # (n, k)
+    keys: np.ndarray  # (n,) int64
+    sizes: np.ndarray  # (n,)
+    after: Position  # where the run stands once the whole batch has been used
+
+
+class Loaded(NamedTuple):
+    """One share of a batch, loaded."""
+
+    batch: Batch | None  # None if every item was bad
+    bad: list[tuple[str, str]]  # name and reason
+    size: float  # of the good items, in the dataset's unit
+    task: Task
+
+    def pin_memory(self) -> "Loaded":
+        """Called by torch's loader where a GPU will take the batch."""
+        return self if self.batch is None else self._replace(batch=self.batch.pin_memory())
+
+
+def collate(items: list[Item], keys: list[int], ragged: bool) -> Batch:
+    """Stacks items; those of different length are padded with zeros at the end of their first axis."""
+    inputs = [item.inputs for item in items]
+    lengths = torch.tensor([len(x) for x in inputs]) if ragged else None
+    names = items[0].extras.keys()
+    extras = {name: _stack([item.extras[name] for item in items]) for name in names}
+    return Batch(_stack(inputs), lengths, torch.tensor(keys, dtype=torch.int64), extras)
+
+
+def _stack(tensors: list[Tensor]) -> Tensor:
+    if all(tensor.shape == tensors[0].shape for tensor in tensors):
+        return torch.stack(tensors)
+    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True)
+
+
+class _Tasks(torch.utils.data.Dataset[Loaded]):
+    """What torch's loader sees: a "dataset" whose indices are tasks."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, task: Task) -> Loaded:
+        items, keys, bad, size = [], [], [], 0.0
+        for record, key, cost in zip(task.records, task.keys.tolist(), task.sizes.tolist(), strict=True):
+            try:
+                items.append(self.dataset.load(record, key))
+            except BadItem as error:
+                bad.append((self.dataset.name(record), str(error)))
+                continue
+            keys.append(key)
+            size += cost
+        batch = collate(items, keys, self.dataset.ragged) if items else None
+        return Loaded(batch, bad, size, task)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loader:
+    """Loads one rank's shares of the batches of a run, from any position on."""
+
+    dataset: Dataset
+    batch: float  # cost of a batch of all ranks
+    seed: int
+    rank: int = 0
+    world: int = 1
+    accumulate: int = 1  # shares of a batch that a rank works off one after the other
+    workers: int = 0
+    buckets: int = 1
+    pin: bool = False
+
+    def steps(self, start: Position) -> Iterator[list[Loaded]]:
+        """The shares of each batch, for ever, beginning with the batch at `start`."""
+        stream = self._load(self._tasks(start))
+        while True:
+            yield [next(stream) for _ in range(self.accumulate)]
+
+    def once(self, epoch: int = 0, most: int | None = None) -> Iterator[Loaded]:
+        """One pass in fixed order with fixed keys, at most `most` batches, for evaluation; accumulation plays no part."""
+        yield from self._load(iter(self._epoch(epoch, 0, 1)[slice(most)]))
+
+    def _load(self, tasks: Iterator[Task]) -> Iterator[Loaded]:
+        loader = torch.utils.data.DataLoader(
+            _Tasks(self.dataset), batch_size=None, sampler=_Once(tasks), num_workers=self.workers, pin_memory=self.pin
+        )
+        return iter(loader)
+
+    def _tasks(self, start: Position) -> Iterator[Task]:
+        epoch, index = start
+        while True:
+            yield from self._epoch(epoch, index, self.accumulate)
+            epoch, index = epoch + 1, 0
+
+    def _epoch(self, epoch: int, index: int, accumulate: int) -> list[Task]:
+        key = draw.key(self.seed, "epoch", epoch)
+        records, sizes = self.dataset.epoch(key)
+        if len(records) == 0:
+            raise ValueError("there is no item to train on: is data.path right, and data.held_out below 1?")
+        batches = plan(sizes, self.batch, key, self.buckets)
+        tasks = []
+        for number in range(index, len(batches)):
+            last = number + 1 == len(batches)
+            after = Position(epoch + 1, 0) if last else Position(epoch, number + 1)
+            shares = deal(batches[number], sizes, self.world * accumulate)
+            for items in shares[self.rank :: self.world]:
+                keys = np.array([draw.key(key, int(number)) for number in records[items, 0]], dtype=np.int64)
+                tasks.append(Task(records[items], keys, sizes[items], after))
+        return tasks
+
+
+class _Once(torch.utils.data.Sampler[Task]):
+    """An iterator in a sampler's clothes."""
+
+    def __init__(self, tasks: Iterator[Task]) -> None:
+        self.tasks = tasks
+
+    def __iter__(self) -> Iterator[Task]:
+        return self.tasks

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random numbers drawn from keys: the same on every device, in any order, with any number of loader workers.
 
-A key is a 64-bit integer. `key(seed, epoch, sample_id)` makes one on the host; `fold(keys, "mask")` derives others from a
-whole batch of them at once; `uniform(keys, n)` draws n numbers from each. Nothing has a state, so nothing has to be saved.
-The mixing function is the finaliser of SplitMix64 (Steele et al. 2014, "Fast splittable pseudorandom number generators").
+A key is a 64-bit integer. `key(seed, epoch, sample_id)` makes one on the host; `fold(keys, "mask")` derives others
+from a whole batch of them at once; `uniform(keys, n)` draws n numbers from each. Nothing has a state, so nothing has to
+be saved. The mixing function is the finaliser of SplitMix64 (Steele et al. 2014, "Fast splittable pseudorandom number
+generators").
 """
 
 import hashlib
@@ -52,7 +53,7 @@ def key(*parts: int | str) -> int:
 
 
 def fold(keys: Tensor, part: int | str | Tensor) -> Tensor:
-    """New keys from old ones and a name, number or tensor of numbers (broadcast): `fold(keys, p)[i] == key-chain of keys[i], p`."""
+    """New keys from old ones and a name, a number or a tensor of numbers (broadcast). `key(a, b)` is `fold(key(a), b)`."""
     number = part if isinstance(part, Tensor) else _signed(_number(part))
     return _mix_tensor((keys ^ number) + _signed(_STRIDE))
 
@@ -76,7 +77,7 @@ def normal(keys: Tensor, n: int) -> Tensor:
 
 
 def integers(keys: Tensor, n: int, high: int | Tensor) -> Tensor:
-    """(*keys.shape, n) int64, uniform on 0 .. high - 1; `high` is a number or a tensor that broadcasts, at most 2^24."""
+    """(*keys.shape, n) int64, uniform on 0 .. high - 1; `high` is a number or a tensor that broadcasts, up to 2^24."""
     return (uniform(keys, n).double() * high).long()  # double: float32 would round u * high up to high
 
 

@@ -1,11 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one Transformer encoder, and what stands before it: units, front ends, and the backbone that joins the two."""
+"""The one Transformer encoder, and what stands before it: units, front ends, and the backbone that joins the two.
+
+Shape letters: B rows, T longest row, N real positions of all rows, D width, H heads, U unit width.
+"""
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Self
 
+import torch
 from torch import Tensor, nn
+
+from . import attention
+from .attention import Attend
+from .blocks import EncoderConfig, PostNormBlock, PreNormBlock, initialise, make_norm
+from .config import Config
+from .packing import Rows
 
 
 class Units(NamedTuple):
@@ -20,6 +31,7 @@ class FrontEnd(nn.Module, ABC):
     """Raw input to units to vectors. Cut in two, so that an objective can hide units on either side of `embed`."""
 
     width: int  # D of the vectors
+    unit_width: int  # U of the units; 1 where they are ids
     prefix: int = 0  # vectors that `embed` puts before the units' own, such as a class token
 
     @abstractmethod
@@ -31,5 +43,189 @@ class FrontEnd(nn.Module, ABC):
         """Units' values (B, T, ...) to vectors (B, prefix + T, D), without positions; padded rows may hold anything."""
 
     @abstractmethod
+    def unit_lengths(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
+        """(B,) int64 on the CPU: how many units `units` would make of each row, without making them."""
+
+    @abstractmethod
     def save_assets(self, folder: Path) -> None:
         """Writes what weights and settings do not hold, such as a tokenizer; most front ends write nothing."""
+
+
+class Vocabulary(NamedTuple):
+    """What an objective has to know of the ids that it hides and predicts."""
+
+    size: int
+    mask_id: int
+    special_ids: tuple[int, ...]  # never hidden, never predicted
+    continues: Tensor | None = None  # (V,) bool, ids that continue a word; None where every id is a word
+
+
+class IdFrontEnd(FrontEnd):
+    """A front end whose units are ids: (B, T), or (B, T, 2) with a segment number beside each."""
+
+    vocabulary: Vocabulary
+
+    @abstractmethod
+    def table(self) -> Tensor:
+        """(V, D), the vector of each id; output layers tie to it."""
+
+
+class FrontEndConfig(Config, ABC):
+    """Settings of a front end."""
+
+    @abstractmethod
+    def build(self, assets: Path | None = None) -> FrontEnd:
+        """The front end with random weights; `assets` is a folder that `save_assets` wrote to."""
+
+    @abstractmethod
+    def fitted(self, dataset: object) -> Self:
+        """These settings with the sizes that follow from a `Dataset` (vocabulary, channels); most have none.
+
+        Raises: ValueError for a dataset of another modality.
+        """
+
+
+class Encoded:
+    """What the encoder says of a batch. Packed inside; padded forms are made when asked for.
+
+    Args:
+        rows: where the rows stand.
+        packed: (N, D), the normalised output.
+        packed_layers: the encoder's input and each block's output, (N, D) each; empty where they were not asked for.
+    """
+
+    def __init__(self, rows: Rows, packed: Tensor, packed_layers: list[Tensor]) -> None:
+        self.rows = rows
+        self.packed = packed
+        self.packed_layers = packed_layers
+
+    @cached_property
+    def x(self) -> Tensor:
+        """(B, T, D), the normalised output; zero where a row has ended."""
+        return self.rows.pad(self.packed)
+
+    @cached_property
+    def layers(self) -> list[Tensor]:
+        """depth + 1 tensors (B, T, D): the encoder's input and each block's output.
+
+        Raises: ValueError if the encoder was called with layers=False.
+        """
+        if not self.packed_layers:
+            raise ValueError("no layers were kept: call the encoder with layers=True")
+        return [self.rows.pad(layer) for layer in self.packed_layers]
+
+    @property
+    def lengths(self) -> Tensor:
+        """(B,) int64 on the CPU, vectors in each row (a class token counts)."""
+        return torch.tensor(self.rows.lengths)
+
+    def pooled(self, how: Literal["mean", "first"] = "mean") -> Tensor:
+        """(B, D): the mean over each row's vectors, in float32, or its first vector (a class token)."""
+        if how == "mean":
+            return self.rows.mean(self.packed)
+        return self.packed.index_select(0, self.rows.offsets[:-1])
+
+    def select(self, index: Tensor) -> Tensor:
+        """(M, D): the outputs at `index` (M,) into the flattened padded batch (B * T); anything for padded positions."""
+        return self.packed.index_select(0, self.rows.place(index).clamp(max=self.rows.total - 1))
+
+
+class Encoder(nn.Module):
+    """A stack of blocks over rows of vectors. Knows no modality and no objective."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.positions = config.positions.build(config.width, config.heads)
+        post_norm = config.block == "post_norm"
+        self.input_norm = make_norm(config) if post_norm else nn.Identity()
+        self.dropout = nn.Dropout(config.dropout)
+        kind = PostNormBlock if post_norm else PreNormBlock
+        share = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
+        self.blocks = nn.ModuleList(kind(config, rate) for rate in share)
+        self.output_norm = nn.Identity() if post_norm else make_norm(config)
+        self.blocks.apply(initialise)
+
+    def forward(
+        self, x: Tensor, lengths: Tensor | None = None, positions: Tensor | None = None, layers: bool = True
+    ) -> Encoded:
+        """Encodes padded rows.
+
+        Args:
+            x: (B, T, D) vectors without positions.
+            lengths: (B,) int64 on the CPU (a GPU tensor would be waited for), real vectors in each row; None: all T.
+            positions: (B, T) int64 places, where they are not 0, 1, 2, ...
+            layers: whether to keep each block's output.
+        Raises: ValueError for an empty row, or one that the position table cannot hold.
+        """
+        rows = Rows.of(x, lengths)
+        dropout = self.config.attention_dropout if self.training else 0.0
+        attend = attention.fused(rows, self.config.causal, dropout, self._dtype(x))
+        return self._run(x, rows, positions, attend, layers)
+
+    def attentions(self, x: Tensor, lengths: Tensor | None = None) -> list[Tensor]:
+        """Each block's attention weights (B, H, T, T), zero on padding. For analysis: slow, and takes B H T^2 memory."""
+        rows = Rows.of(x, lengths)
+        weights = []
+
+        def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            out, weight = attention.explicit(query, key, value, rows, self.config.causal)
+            weights.append(weight)
+            return out
+
+        self._run(x, rows, None, attend, layers=False)
+        return weights
+
+    def _run(self, x: Tensor, rows: Rows, positions: Tensor | None, attend: Attend, layers: bool) -> Encoded:
+        position = rows.position if positions is None else rows.pack(positions)
+        hidden = self.positions(rows.pack(x), rows, position)  # (N, D)
+        hidden = self.dropout(self.input_norm(hidden))
+        attend = self.positions.turn(attend, position)
+        kept = [hidden] if layers else []
+        for block in self.blocks:
+            hidden = self._step(block, hidden, attend, rows)
+            if layers:
+                kept.append(hidden)
+        return Encoded(rows, self.output_norm(hidden), kept)
+
+    def _step(self, block: nn.Module, hidden: Tensor, attend: Attend, rows: Rows) -> Tensor:
+        # The host draws, so that no device is waited for; train() seeds the host's generator anew at each step.
+        if self.training and self.config.layer_drop and torch.rand(()).item() < self.config.layer_drop:
+            # Zero gradients for the block that is left out: data-parallel ranks may leave out different ones.
+            return hidden + 0.0 * sum(parameter.sum() for parameter in block.parameters())
+        return block(hidden, attend, rows)
+
+
+class Backbone(nn.Module):
+    """A front end and an encoder: what is kept, published, evaluated and plugged into other code."""
+
+    def __init__(self, front_end: FrontEnd, encoder: Encoder) -> None:
+        super().__init__()
+        if front_end.width != encoder.config.width:
+            raise ValueError(
+                f"the front end gives vectors of width {front_end.width}, the encoder takes {encoder.config.width}: "
+                f"set front_end.width and encoder.width alike"
+            )
+        self.front_end = front_end
+        self.encoder = encoder
+
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None, layers: bool = True) -> Encoded:
+        """Raw padded input to encoder states.
+
+        Args:
+            inputs: ids (B, T), waveforms (B, S) at 16 kHz, or pixels (B, C, H, W).
+            lengths: (B,) int64 on the CPU, how much of each row is real; None: all.
+            layers: False where only `.x` is needed.
+        """
+        units = self.front_end.units(inputs, lengths)
+        return self.encode(self.front_end.embed(units.values), units.lengths, layers)
+
+    def at_units(self, encoded: Encoded, row: Tensor, column: Tensor) -> Tensor:
+        """(M, D): the outputs for the units at `row` and `column` (M,) of the units' (B, T)."""
+        return encoded.select(row * encoded.rows.longest + self.front_end.prefix + column)
+
+    def encode(self, x: Tensor, lengths: Tensor | None, layers: bool = False) -> Encoded:
+        """Embedded units (B, prefix + T, D), of which `lengths` (B,) units are real, to encoder states."""
+        if lengths is not None:
+            lengths = lengths + self.front_end.prefix
+        return self.encoder(x, lengths, layers=layers)

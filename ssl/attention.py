@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Unpadded self-attention: each position sees its own row only, and as little padding as can be is computed on.
+
+Shape letters: N real positions of all rows, H heads, d width of a head, G rows of a group, L the longest of them.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .packing import Rows
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # queries, keys, values (N, H, d) to (N, H, d)
+
+_WASTE = 0.85  # rows shorter than this share of the longest of a group open a new group
+
+
+def fused(rows: Rows, causal: bool, dropout: float, dtype: torch.dtype) -> Attend:
+    """The fastest back-end for these rows; the choice depends on device, dtype, dropout and torch version alone.
+
+    CUDA without attention dropout: torch's variable-length kernel in half precision, compiled FlexAttention in
+    float32 or where torch has no such kernel. Otherwise groups of rows of like length through scaled_dot_product_attention.
+    """
+    if rows.device.type == "cuda" and dropout == 0.0 and not rows.even:
+        if dtype in (torch.float16, torch.bfloat16) and _varlen() is not None:
+            return functools.partial(varlen, rows=rows, causal=causal)
+        return functools.partial(flex, rows=rows, causal=causal)
+    return functools.partial(grouped, rows=rows, causal=causal, dropout=dropout)
+
+
+def grouped(query: Tensor, key: Tensor, value: Tensor, rows: Rows, causal: bool, dropout: float = 0.0) -> Tensor:
+    """Rows of like length padded to the longest of their group; rows of one length need no padding and no mask."""
+    if rows.even:
+        B, T = len(rows.lengths), rows.longest
+        q, k, v = (x.unflatten(0, (B, T)).transpose(1, 2) for x in (query, key, value))  # (B, H, T, d)
+        out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal)
+        return out.transpose(1, 2).flatten(0, 1)  # (N, H, d)
+    groups, restore = _groups(rows)
+    pieces = []
+    for index, lengths, mask in groups:
+        G, L = len(lengths), max(lengths)
+        q, k, v = (x.index_select(0, index).unflatten(0, (G, L)).transpose(1, 2) for x in (query, key, value))
+        if mask is not None and causal:
+            # Keys beyond a row's end lie in the future of all its real queries, so the causal mask hides them as well.
+            mask = None
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal)
+        pieces.append(out.transpose(1, 2).flatten(0, 1))  # (G * L, H, d)
+    return torch.cat(pieces).index_select(0, restore)
+
+
+Group = tuple[Tensor, list[int], Tensor | None]  # positions (G * L,), lengths, valid keys (G, 1, 1, L)
+
+
+def _groups(rows: Rows) -> tuple[list[Group], Tensor]:
+    """Rows by like length, and where in the groups laid end to end each packed position stands; made once a batch."""
+    if "groups" not in rows.__dict__:
+        rows.__dict__["groups"] = _make_groups(rows)
+    return rows.__dict__["groups"]
+
+
+def _make_groups(rows: Rows) -> tuple[list[Group], Tensor]:
+    order = sorted(range(len(rows.lengths)), key=lambda r: -rows.lengths[r])
+    members: list[list[int]] = []
+    for r in order:
+        if members and rows.lengths[r] >= _WASTE * rows.lengths[members[-1][0]]:
+            members[-1].append(r)
+        else:
+            members.append([r])
+    groups: list[Group] = []
+    restore = torch.empty(rows.total, dtype=torch.int64)
+    done = 0
+    for group in members:
+        lengths = [rows.lengths[r] for r in group]
+        L = lengths[0]
+        place, limit = torch.arange(L), torch.tensor(lengths)[:, None]
+        starts = torch.tensor([rows.starts[r] for r in group])[:, None]
+        index = starts + torch.minimum(place, limit - 1)  # padding repeats the row's last position
+        real = place < limit  # (G, L)
+        slot = done + torch.arange(len(group) * L).view(len(group), L)
+        restore[index[real]] = slot[real]
+        done += len(group) * L
+        mask = None if min(lengths) == L else rows._send(real[:, None, None, :])
+        groups.append((rows._send(index.flatten()), lengths, mask))
+    return groups, rows._send(restore)
+
+
+@functools.cache
+def _varlen() -> Callable[..., Tensor] | None:
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn
+
+
+@functools.cache
+def _varlen_says_causal() -> bool:
+    # torch 2.10 has is_causal; later releases have window_size=(left, right) in its place.
+    kernel = _varlen()
+    return kernel is not None and "is_causal" in inspect.signature(kernel).parameters
+
+
+def varlen(query: Tensor, key: Tensor, value: Tensor, rows: Rows, causal: bool) -> Tensor:
+    """torch.nn.attention.varlen (flash kernels): CUDA, half precision, no dropout."""
+    kernel = _varlen()
+    assert kernel is not None
+    offsets = rows.offsets.to(torch.int32)
+    longest = max(rows.lengths)
+    if _varlen_says_causal():
+        return kernel(query, key, value, offsets, offsets, longest, longest, is_causal=causal)
+    window = (-1, 0) if causal else (-1, -1)
+    return kernel(query, key, value, offsets, offsets, longest, longest, window_size=window)
+
+
+def flex(query: Tensor, key: Tensor, value: Tensor, rows: Rows, causal: bool) -> Tensor:
+    """FlexAttention over all rows at once, with blocks of foreign rows skipped; compiled on CUDA, where it is fast."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    mask = _flex_mask(rows, causal)
+    run = torch.compile(flex_attention, dynamic=True) if query.is_cuda else flex_attention
+    q, k, v = (x.transpose(0, 1)[None] for x in (query, key, value))  # (1, H, N, d)
+    out = run(q, k, v, block_mask=mask)
+    assert isinstance(out, Tensor)
+    return out[0].transpose(0, 1)
+
+
+def _flex_mask(rows: Rows, causal: bool):
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    name = "flex_causal" if causal else "flex"
+    if name not in rows.__dict__:
+        row = rows.row
+
+        def same_row(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+            return (row[q] == row[k]) & (q >= k) if causal else row[q] == row[k]
+
+        rows.__dict__[name] = create_block_mask(same_row, None, None, rows.total, rows.total, device=str(rows.device))
+    return rows.__dict__[name]
+
+
+def explicit(query: Tensor, key: Tensor, value: Tensor, rows: Rows, causal: bool) -> tuple[Tensor, Tensor]:
+    """Attention with its weights, for analysis: slow, and without dropout.
+
+    Returns: (N, H, d), and the weights (B, H, T, T), zero wherever query or key is padding.
+    """
+    q, k, v = (rows.pad(x).transpose(1, 2) for x in (query, key, value))  # (B, H, T, d)
+    length = torch.tensor(rows.lengths, device=rows.device)[:, None]
+    place = torch.arange(rows.longest, device=rows.device)
+    real = place < length  # (B, T)
+    seen = real[:, None, None, :]
+    if causal:
+        seen = seen & (place[:, None] >= place)
+    scores = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
+    weights = scores.masked_fill(~seen, float("-inf")).softmax(-1) * real[:, None, :, None]
+    out = (weights.to(v.dtype) @ v).transpose(1, 2)  # (B, T, H, d)
+    return rows.pack(out), weights

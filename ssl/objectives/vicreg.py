@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VICReg: make views agree while every dimension varies and no two vary together (Bardes et al. 2022, arXiv:2105.04906).
+
+Works on any front end, with views that fit it. Shape letters: B rows of all ranks, D width, C projected width.
+"""
+
+import dataclasses
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .. import parallel
+from ..encoder import Backbone
+from ..objective import Batch, Objective, ObjectiveConfig, ViewsConfig, mlp
+from .byol import spread
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VicregConfig(ObjectiveConfig):
+    """Settings of VICReg. Defaults: as published for ImageNet."""
+
+    views: ViewsConfig
+    pool: Literal["mean", "first"] = "mean"
+    projected: int = 8192  # width of all three layers of the projector
+    invariance_weight: float = 25.0
+    variance_weight: float = 25.0
+    covariance_weight: float = 1.0
+    # The official code halves the variance term, the paper (eq. 6) does not.
+    variance: Literal["code", "paper"] = "code"
+
+    def build(self, backbone: Backbone) -> "Vicreg":
+        return Vicreg(self, backbone)
+
+
+class Vicreg(Objective):
+    """Invariance, variance and covariance of the two views' projections, with statistics over all ranks."""
+
+    batch_statistics = True
+
+    def __init__(self, config: VicregConfig, backbone: Backbone) -> None:
+        super().__init__(backbone)
+        self.config = config
+        self.views = config.views.build()
+        width = config.projected
+        self.projector = mlp((backbone.encoder.config.width, width, width, width))
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        return {"rows": torch.tensor(float(len(batch.inputs)), device=batch.inputs.device)}
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        projected = []
+        for view in (0, 1):
+            inputs, lengths = self.views(batch.inputs, batch.lengths, batch.keys, view)
+            pooled = self.backbone(inputs, lengths, layers=False).pooled(self.config.pool)
+            projected.append(parallel.gather_with_gradient(self.projector(pooled).float()))
+        terms = vicreg_terms(projected[0], projected[1])
+        half = 0.5 if self.config.variance == "code" else 1.0
+        loss = (
+            self.config.invariance_weight * terms["invariance"]
+            + self.config.variance_weight * half * terms["variance"]
+            + self.config.covariance_weight * terms["covariance"]
+        )
+        return {"loss": loss, **terms, "embedding_std": spread(projected[0])}
+
+    def after_step(self, progress: float) -> None:
+        pass
+
+
+def vicreg_terms(first: Tensor, second: Tensor) -> dict[str, Tensor]:
+    """The three terms for projections of two views (B, C), each summed over the views and without weights.
+
+    Computed in float32 outside autocast: in bf16 the invariance of embeddings that have shrunk is off by four fifths.
+
+    Raises: ValueError if B < 2.
+    """
+    if len(first) < 2:
+        raise ValueError("VICReg needs at least two items in a batch: raise batch")
+    with torch.autocast(first.device.type, enabled=False):
+        first, second = first.float(), second.float()
+        variance = covariance = torch.zeros((), device=first.device)
+        for z in (first, second):
+            centred = z - z.mean(0)
+            matrix = centred.T @ centred / (len(z) - 1)  # (C, C)
+            spread = matrix.diagonal()
+            variance = variance + F.relu(1.0 - (spread + 1e-4).sqrt()).mean()
+            covariance = covariance + (matrix.square().sum() - spread.square().sum()) / z.shape[1]
+        return {"invariance": F.mse_loss(first, second), "variance": variance, "covariance": covariance}

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What losses need of the other ranks: sums and gathers, with gradients where asked for; alone, all of them do nothing.
+
+torch.distributed is the engine. Its `nn.functional` collectives carry gradients: the gradient of a gather is the sum
+over ranks, which data-parallel averaging then divides by their number, so that a loss computed from gathered rows on
+every rank has the same gradient as on one rank.
+"""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world() -> int:
+    """Number of ranks."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def total(x: Tensor) -> Tensor:
+    """The sum of `x` over all ranks, without gradient."""
+    if world() == 1:
+        return x.detach()
+    x = x.detach().clone()
+    dist.all_reduce(x)
+    return x
+
+
+def total_with_gradient(x: Tensor) -> Tensor:
+    """The sum of `x` over all ranks; gradients flow to every rank's share."""
+    if world() == 1:
+        return x
+    from torch.distributed.nn.functional import all_reduce
+
+    out = all_reduce(x)
+    assert out is not None
+    return out
+
+
+def gather_with_gradient(x: Tensor) -> Tensor:
+    """(B, ...) of every rank, one after the other; ranks may have different B. Gradients flow to every rank's share."""
+    if world() == 1:
+        return x
+    from torch.distributed.nn.functional import all_gather
+
+    sizes = [torch.zeros(1, dtype=torch.int64, device=x.device) for _ in range(world())]
+    dist.all_gather(sizes, torch.tensor([len(x)], device=x.device))
+    counts = [int(size) for size in sizes]
+    padded = torch.cat([x, x.new_zeros(max(counts) - len(x), *x.shape[1:])])
+    pieces = all_gather(padded)
+    assert pieces is not None
+    return torch.cat([piece[:count] for piece, count in zip(pieces, counts, strict=True)])
+
+
+def first_rank_first() -> "FirstRankFirst":
+    """A context in which rank 0 works (writes a cache) while the others wait, and then the others."""
+    return FirstRankFirst()
+
+
+class FirstRankFirst:
+    """See `first_rank_first`."""
+
+    def __enter__(self) -> None:
+        if world() > 1 and rank() > 0:
+            dist.barrier()
+
+    def __exit__(self, *error: object) -> None:
+        if world() > 1 and rank() == 0:
+            dist.barrier()
