@@ -23,7 +23,8 @@ def fused(rows: Rows, causal: bool, dropout: float, dtype: torch.dtype) -> Atten
     """The fastest back-end for these rows; the choice depends on device, dtype, dropout and torch version alone.
 
     CUDA without attention dropout: torch's variable-length kernel in half precision, compiled FlexAttention in
-    float32 or where torch has no such kernel. Otherwise groups of rows of like length through scaled_dot_product_attention.
+    float32 or where torch has no such kernel. Otherwise groups of rows of like length through
+    scaled_dot_product_attention.
     """
     if rows.device.type == "cuda" and dropout == 0.0 and not rows.even:
         if dtype in (torch.float16, torch.bfloat16) and _varlen() is not None:

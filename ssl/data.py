@@ -9,12 +9,17 @@ and starts anywhere. No result depends on the number of workers.
 import dataclasses
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from . import draw
 from .config import Config
+from .objective import Batch
 
 
 class BadItem(ValueError):
@@ -53,6 +58,10 @@ class Dataset(ABC):
     def name(self, record: np.ndarray) -> str:
         """What a person calls the item: its path, or its file and line."""
 
+    @abstractmethod
+    def save_assets(self, folder: Path) -> None:
+        """Writes what the front end is built from and the data decide (a tokenizer); most datasets write nothing."""
+
 
 def held_out(name: str, share: float) -> bool:
     """Whether the item of this name belongs to the held-out split: decided by the name alone, so it never moves."""
@@ -76,15 +85,15 @@ class Position(NamedTuple):
     """Where a run stands in its data: the next batch to be used."""
 
     epoch: int
-    index: int  # of the batch in its epoch
+    batch: int  # its number in the epoch
 
 
 def plan(sizes: np.ndarray, batch: float, key: int, buckets: int = 1) -> list[np.ndarray]:
     """Cuts an epoch's items into batches, in an order that `key` decides.
 
-    Items are shuffled; with `buckets` above 1, the items of that many batches are sorted by size before they are cut, and
-    the batches shuffled again, so that a batch holds items of like length. What is left over for less than a batch is
-    left out of this epoch (other items in each), unless it is all there is.
+    Items are shuffled; with `buckets` above 1, the items of that many batches are sorted by size before they are cut,
+    and the batches shuffled again, so that a batch holds items of like length. What is left over for less than a batch
+    is left out of this epoch (other items in each), unless it is all there is.
 
     Args:
         sizes: (n,) float64, what items cost. batch: what a batch may cost; an item that costs more is one of its own.
@@ -205,7 +214,7 @@ class Loader:
             yield [next(stream) for _ in range(self.accumulate)]
 
     def once(self, epoch: int = 0, most: int | None = None) -> Iterator[Loaded]:
-        """One pass in fixed order with fixed keys, at most `most` batches, for evaluation; accumulation plays no part."""
+        """One pass in fixed order with fixed keys, at most `most` batches, for evaluation; nothing is accumulated."""
         yield from self._load(iter(self._epoch(epoch, 0, 1)[slice(most)]))
 
     def _load(self, tasks: Iterator[Task]) -> Iterator[Loaded]:

@@ -53,7 +53,7 @@ def key(*parts: int | str) -> int:
 
 
 def fold(keys: Tensor, part: int | str | Tensor) -> Tensor:
-    """New keys from old ones and a name, a number or a tensor of numbers (broadcast). `key(a, b)` is `fold(key(a), b)`."""
+    """New keys from old ones and a name, a number or a tensor of numbers; `key(a, b)` is `fold(key(a), b)`."""
     number = part if isinstance(part, Tensor) else _signed(_number(part))
     return _mix_tensor((keys ^ number) + _signed(_STRIDE))
 

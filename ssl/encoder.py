@@ -126,7 +126,7 @@ class Encoded:
         return self.packed.index_select(0, self.rows.offsets[:-1])
 
     def select(self, index: Tensor) -> Tensor:
-        """(M, D): the outputs at `index` (M,) into the flattened padded batch (B * T); anything for padded positions."""
+        """(M, D): outputs at `index` (M,) into the flattened padded batch (B * T); anything for padded positions."""
         return self.packed.index_select(0, self.rows.place(index).clamp(max=self.rows.total - 1))
 
 
@@ -160,11 +160,11 @@ class Encoder(nn.Module):
         """
         rows = Rows.of(x, lengths)
         dropout = self.config.attention_dropout if self.training else 0.0
-        attend = attention.fused(rows, self.config.causal, dropout, self._dtype(x))
+        attend = attention.fused(rows, self.config.causal, dropout, _dtype(x))
         return self._run(x, rows, positions, attend, layers)
 
     def attentions(self, x: Tensor, lengths: Tensor | None = None) -> list[Tensor]:
-        """Each block's attention weights (B, H, T, T), zero on padding. For analysis: slow, and takes B H T^2 memory."""
+        """Each block's attention weights (B, H, T, T), zero on padding. For analysis: slow, takes B H T^2 memory."""
         rows = Rows.of(x, lengths)
         weights = []
 
@@ -194,6 +194,12 @@ class Encoder(nn.Module):
             # Zero gradients for the block that is left out: data-parallel ranks may leave out different ones.
             return hidden + 0.0 * sum(parameter.sum() for parameter in block.parameters())
         return block(hidden, attend, rows)
+
+
+def _dtype(x: Tensor) -> torch.dtype:
+    """What matrix products of `x` will be computed in."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 class Backbone(nn.Module):

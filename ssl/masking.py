@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which units to hide: choices without replacement, spans, whole words; all from keys, on the device, for all rows at once.
+"""Which units to hide: choices without replacement, spans, whole words; from keys, on the device, for all rows at once.
 
 Nothing here waits for the device: what depends on drawn numbers keeps a shape that the host knows from the lengths.
 Shape letters: B rows, T units of the longest row, M chosen units of all rows.
@@ -23,14 +23,14 @@ class Chosen(NamedTuple):
 
 
 def choose(keys: Tensor, allowed: Tensor, count: Tensor) -> Tensor:
-    """(B, T) bool: `count` (B,) of each row's allowed units (B, T), uniformly without replacement, or all there are."""
+    """(B, T) bool: `count` (B,) of each row's allowed units, uniformly without replacement, or all there are."""
     scores = draw.uniform(keys, allowed.shape[1]).masked_fill(~allowed, 2.0)
     place = scores.argsort(dim=1, stable=True).argsort(dim=1)  # (B, T), each unit's place in the row's random order
     return (place < count[:, None]) & allowed
 
 
 def grow(starts: Tensor, span: int | Tensor) -> Tensor:
-    """(B, T) bool: the units covered by spans that begin where `starts` (B, T) is True; `span` is a number or (B, 1)."""
+    """(B, T) bool: units covered by spans that begin where `starts` (B, T) is True; `span` is a number or (B, 1)."""
     T = starts.shape[1]
     place = torch.arange(T, device=starts.device) - span  # (T,) or (B, T): the start whose span has just ended
     before = place.expand(starts.shape).clamp(min=0)
@@ -78,10 +78,10 @@ def words(keys: Tensor, allowed: Tensor, continues: Tensor, count: Tensor) -> Te
 
 
 def where(masked: Tensor, at_most: int) -> Chosen:
-    """The True entries of a mask (B, T), of which the caller knows that there are no more than `at_most`.
+    """The True entries of a mask (B, T), of which the caller knows that they are no more than `at_most`.
 
-    On a GPU, where looking how many there are would wait for it, the list is filled up to `at_most` with entries that are
-    not `real`; on a CPU it is exact.
+    On a GPU, where looking how many there are would wait for it, the list is filled up to `at_most` with entries that
+    are not `real`; on a CPU it is exact.
     """
     T = masked.shape[1]
     flat = masked.flatten()
@@ -95,5 +95,5 @@ def where(masked: Tensor, at_most: int) -> Chosen:
 
 
 def stochastic_round(keys: Tensor, x: Tensor) -> Tensor:
-    """(B,) int64: `x` (B,) rounded down or up at random, so that the expectation is x (fairseq's rule for span counts)."""
+    """(B,) int64: `x` (B,) rounded down or up at random, so that the expectation is x (fairseq's rule for spans)."""
     return (x + draw.uniform(keys, 1)[:, 0]).floor().long()

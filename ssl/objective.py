@@ -60,7 +60,7 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def counts(self, batch: Batch) -> dict[str, Tensor]:
-        """Over how many things each mean of the loss is taken in this batch; scalars, found without encoding anything."""
+        """Over how many things each mean of the loss is taken in this batch: scalars, found without encoding."""
 
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:

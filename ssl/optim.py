@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Optimisers with the papers' parameter groups, and learning-rate schedules as functions of the share of the run done."""
+"""Optimisers with the papers' parameter groups, and learning rates as functions of the share of the run done."""
 
 import dataclasses
 import math
@@ -70,10 +70,10 @@ class OptimizerConfig(Config):
 
 
 class Lars(torch.optim.Optimizer):
-    """SGD with momentum whose step on each matrix is a share of the matrix's norm (You et al. 2017, arXiv:1708.03888).
+    """SGD whose step on each matrix is a share of the matrix's norm (You et al. 2017, arXiv:1708.03888).
 
-    As BYOL, Barlow Twins and VICReg use it: groups with "adapt" False are neither decayed nor scaled. Like torch's fused
-    AdamW it leaves everything as it is when the tensor `found_inf` is not zero, without the host having to look.
+    As BYOL, Barlow Twins and VICReg use it: groups with "adapt" False are neither decayed nor scaled. Like torch's
+    fused AdamW it leaves everything as it is when the tensor `found_inf` is not zero, without the host having to look.
     """
 
     found_inf: Tensor | None = None
@@ -82,7 +82,7 @@ class Lars(torch.optim.Optimizer):
         super().__init__(groups, {"lr": lr, "momentum": momentum, "trust": trust, "weight_decay": 0.0, "adapt": True})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:

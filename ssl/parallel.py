@@ -6,6 +6,8 @@ over ranks, which data-parallel averaging then divides by their number, so that 
 every rank has the same gradient as on one rank.
 """
 
+import os
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -19,6 +21,17 @@ def world() -> int:
 def rank() -> int:
     """This process's number."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def local_rank() -> int:
+    """This process's number on its machine, which is also the number of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def start() -> None:
+    """Joins the other ranks, if torchrun started this process."""
+    if dist.is_available() and dist.is_torchelastic_launched() and not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 
 def total(x: Tensor) -> Tensor:
@@ -56,13 +69,8 @@ def gather_with_gradient(x: Tensor) -> Tensor:
     return torch.cat([piece[:count] for piece, count in zip(pieces, counts, strict=True)])
 
 
-def first_rank_first() -> "FirstRankFirst":
-    """A context in which rank 0 works (writes a cache) while the others wait, and then the others."""
-    return FirstRankFirst()
-
-
 class FirstRankFirst:
-    """See `first_rank_first`."""
+    """A context in which rank 0 works alone (writes a cache), and then the others do (find it)."""
 
     def __enter__(self) -> None:
         if world() > 1 and rank() > 0:

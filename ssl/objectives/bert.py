@@ -18,7 +18,7 @@ from ..objective import Batch, Objective, ObjectiveConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BertConfig(ObjectiveConfig):
-    """Settings of BERT. Defaults: as published, with new masks at each epoch (RoBERTa, arXiv:1907.11692, section 4.1)."""
+    """Settings of BERT. Defaults: as published, but new masks each epoch (RoBERTa, arXiv:1907.11692, sec. 4.1)."""
 
     mask_share: float = 0.15  # of a row's units, special ones counted
     most_masked: int | None = None  # in a row; published: 20 in rows of 128, 80 in rows of 512
@@ -114,7 +114,7 @@ class Bert(Objective):
         return out
 
     def fill_in(self, encoded: Encoded, chosen: masking.Chosen, targets: Tensor, count: Tensor) -> dict[str, Tensor]:
-        """The loss of filling in: logits at the chosen units alone. `targets` (M,) ids, `count` what the mean is over."""
+        """The loss of filling in, logits at the chosen units alone; `targets` (M,) ids, `count` what to divide by."""
         x = self.backbone.at_units(encoded, chosen.row, chosen.column)
         x = self.transform_norm(F.gelu(self.transform(x)))
         logits = F.linear(x, self.table(), self.bias.to(x.dtype)).float()  # (M, V)

@@ -36,7 +36,7 @@ class MockingjayConfig(ObjectiveConfig):
 
 
 class Mockingjay(Objective):
-    """L1 loss between what the encoder makes of the corrupted units and the units themselves, where they were hidden."""
+    """L1 loss between what the encoder makes of corrupted units and the units themselves, where they were hidden."""
 
     def __init__(self, config: MockingjayConfig, backbone: Backbone) -> None:
         super().__init__(backbone)
@@ -52,7 +52,7 @@ class Mockingjay(Objective):
                 nn.init.zeros_(layer.bias)
 
     def _starts(self, batch: Batch, lengths: Tensor, longest: int) -> Tensor:
-        """(B, T) bool: where spans begin. `lengths` (B,) on the keys' device; a row shorter than a span has one, cut."""
+        """(B, T) bool: where spans begin. `lengths` (B,) is on the keys' device; a row shorter than a span has one."""
         span = self.config.span
         count = (self.config.mask_share * lengths / span).round().clamp(min=1)
         allowed = torch.arange(longest, device=lengths.device) <= (lengths - span).clamp(min=0)[:, None]

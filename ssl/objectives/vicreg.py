@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VICReg: make views agree while every dimension varies and no two vary together (Bardes et al. 2022, arXiv:2105.04906).
+"""VICReg: views agree, every dimension varies, no two vary together (Bardes et al. 2022, arXiv:2105.04906).
 
 Works on any front end, with views that fit it. Shape letters: B rows of all ranks, D width, C projected width.
 """

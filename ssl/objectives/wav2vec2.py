@@ -85,7 +85,7 @@ class Wav2Vec2(Objective):
         keys: Tensor,
         counts: dict[str, Tensor],
     ) -> dict[str, Tensor]:
-        """The loss for given hidden units (B, T) and negatives (M, K), places among the hidden units of the same row."""
+        """The loss for given hidden units (B, T) and negatives (M, K): places among the same row's hidden units."""
         config, front_end = self.config, self.backbone.front_end
         B, T = masked.shape
         x = front_end.embed(units.values)
