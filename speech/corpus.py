@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A speech corpus: a folder of audio files, one file, or a manifest."""
+
+import csv
+import dataclasses
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ..ssl import draw
+from ..ssl.data import BadItem, DataConfig, Dataset, Epoch, Item, held_out
+from . import audio
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".w64", ".caf")
+MANIFESTS = (".tsv", ".csv", ".jsonl")
+_VERSION = 1  # of the index
+
+
+class Clip(NamedTuple):
+    """One file or a piece of one."""
+
+    path: str
+    start: float  # seconds
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AudioDataConfig(DataConfig):
+    """Where the speech is.
+
+    `path` is a folder of any depth (LibriSpeech's layout or any other), one audio file, or a manifest: .tsv or .csv
+    with the columns path and, if wanted, start and end in seconds; .jsonl with the same names; or fairseq's .tsv (a root
+    in the first line, then path and samples). Paths are taken from the manifest's folder.
+    """
+
+    longest: float = 15.6  # seconds; longer clips are cropped at random, to another piece in each epoch
+    shortest: float = 1.0  # seconds; shorter clips are left out
+
+    def build(self, split: str, cache: Path) -> "AudioDataset":
+        return AudioDataset(self, split, cache)
+
+
+class AudioDataset(Dataset):
+    """Waveforms (S,) float32 at 16 kHz."""
+
+    unit = "seconds"
+    ragged = True
+
+    def __init__(self, config: AudioDataConfig, split: str, cache: Path) -> None:
+        self.config = config
+        clips, self.root, self.bad = _index(config, cache)
+        wanted = split == "held_out"
+        self.clips = clips
+        kept, self.left_out = [], 0
+        for i, clip in enumerate(clips):
+            if clip.seconds < config.shortest:
+                self.left_out += 1
+            elif held_out(f"{clip.path} {clip.start:g}", config.held_out) == wanted:
+                kept.append(i)
+        if not kept and not wanted:
+            raise ValueError(
+                f"none of the {len(clips)} clips in {config.path} lasts {config.shortest:g} seconds "
+                f"({len(self.bad)} cannot be read): set --data.shortest, or another --data.path"
+            )
+        self.records = np.array(kept, dtype=np.int64).reshape(-1, 1)
+        seconds = np.array([clips[i].seconds for i in kept], dtype=np.float64)
+        self.sizes = np.minimum(seconds, config.longest)
+
+    def epoch(self, key: int) -> Epoch:
+        return Epoch(self.records, self.sizes)
+
+    def load(self, record: np.ndarray, key: int) -> Item:
+        clip = self.clips[int(record[0])]
+        start, seconds = clip.start, clip.seconds
+        if seconds > self.config.longest:
+            u = float(draw.uniform(torch.tensor(draw.key(key, "crop")), 1))
+            start += u * (seconds - self.config.longest)
+            seconds = self.config.longest
+        return Item(audio.read(self.root / clip.path, start, seconds, shortest=min(self.config.shortest, seconds) / 2))
+
+    def name(self, record: np.ndarray) -> str:
+        clip = self.clips[int(record[0])]
+        return str(self.root / clip.path) + (f" from {clip.start:g} s" if clip.start else "")
+
+    def save_assets(self, folder: Path) -> None:
+        pass
+
+
+def _index(config: AudioDataConfig, cache: Path) -> tuple[list[Clip], Path, list[tuple[str, str]]]:
+    """The clips, the folder that their paths start from, and what is no audio; headers are read once and remembered."""
+    if not config.path:
+        raise ValueError("no speech named: set --data.path to a folder of audio, an audio file or a manifest")
+    path = Path(config.path)
+    if not path.exists():
+        raise ValueError(f"{path} does not exist: set --data.path to a folder of audio, an audio file or a manifest")
+    root, listed = _list(path)
+    stats = []
+    for clip in listed:
+        file = root / clip.path
+        stat = file.stat() if file.is_file() else None
+        stats.append((clip.path, clip.start, clip.seconds, stat and stat.st_size, stat and stat.st_mtime_ns))
+    digest = hashlib.blake2b(json.dumps([_VERSION, str(root), stats]).encode(), digest_size=8).hexdigest()
+    index = cache / f"audio-{digest}.json"
+    if not index.is_file():
+        clips, bad = _scan(root, listed)
+        cache.mkdir(parents=True, exist_ok=True)
+        beside = index.with_suffix(f".{os.getpid()}.partial")
+        beside.write_text(json.dumps({"clips": clips, "bad": bad}))
+        beside.rename(index)
+    content = json.loads(index.read_text())
+    return [Clip(*clip) for clip in content["clips"]], root, [(name, why) for name, why in content["bad"]]
+
+
+def _list(path: Path) -> tuple[Path, list[Clip]]:
+    """Root and clips; a length of -1 means: to the end of the file."""
+    if path.is_file():
+        if path.suffix.lower() in MANIFESTS:
+            return _read_manifest(path)
+        return path.parent, [Clip(path.name, 0.0, -1.0)]
+    found = []
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        here = Path(folder).relative_to(path)
+        found += [Clip(str(here / name), 0.0, -1.0) for name in sorted(names) if name.lower().endswith(SUFFIXES)]
+    if not found:
+        raise ValueError(f"no audio in {path}: it needs files that end in {', '.join(SUFFIXES)}")
+    return path, found
+
+
+def _read_manifest(path: Path) -> tuple[Path, list[Clip]]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if path.suffix == ".tsv" and lines and "\t" not in lines[0] and Path(lines[0]).is_dir():
+        names = [line.split("\t")[0] for line in lines[1:] if line]
+        return Path(lines[0]), [Clip(name, 0.0, -1.0) for name in names]
+    if path.suffix == ".jsonl":
+        rows = [json.loads(line) for line in lines if line.strip()]
+    else:
+        rows = list(csv.DictReader(lines, delimiter="\t" if path.suffix == ".tsv" else ","))
+    clips = []
+    for number, row in enumerate(rows, start=1):
+        if not row.get("path"):
+            raise ValueError(f"{path}, row {number}: no column path; a manifest has path and perhaps start and end")
+        try:
+            start = float(row.get("start") or 0.0)
+            end = float(row.get("end") or -1.0)
+        except ValueError as error:
+            raise ValueError(f"{path}, row {number}: start and end must be seconds") from error
+        clips.append(Clip(row["path"], start, end - start if end >= 0.0 else -1.0))
+    if not clips:
+        raise ValueError(f"{path} lists no clips")
+    return path.parent, clips
+
+
+def _scan(root: Path, listed: list[Clip]) -> tuple[list[Clip], list[tuple[str, str]]]:
+    def look(clip: Clip) -> Clip | tuple[str, str]:
+        try:
+            count, rate = audio.probe(root / clip.path)
+        except BadItem as error:
+            return str(root / clip.path), str(error)
+        whole = count / rate - clip.start
+        if whole <= 0.0:
+            return str(root / clip.path), f"ends before {clip.start:g} seconds"
+        return clip._replace(seconds=whole if clip.seconds < 0.0 else min(whole, clip.seconds))
+
+    with ThreadPoolExecutor(8) as pool:
+        seen = list(pool.map(look, listed))
+    return [x for x in seen if isinstance(x, Clip)], [x for x in seen if not isinstance(x, Clip)]

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""WordPiece: trained on the user's corpus, or loaded from a vocabulary file or a Hugging Face folder.
+
+The normaliser and the splitting are BERT's (google-research/bert, tokenization.py), as the package `tokenizers` has them.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import WordPiece
+from tokenizers.trainers import WordPieceTrainer
+
+from ..ssl.encoder import Vocabulary
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+FILE = "tokenizer.json"
+
+
+def _wordpiece(vocabulary: dict[str, int] | None, lowercase: bool) -> Tokenizer:
+    model = WordPiece(vocab=vocabulary or {}, unk_token="[UNK]", max_input_chars_per_word=100)
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.BertNormalizer(
+        clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=lowercase
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = True) -> Tokenizer:
+    """A vocabulary of at most `vocab_size` pieces for these texts, [PAD] being 0."""
+    tokenizer = _wordpiece(None, lowercase)
+    trainer = WordPieceTrainer(vocab_size=vocab_size, special_tokens=list(SPECIAL), show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """From tokenizer.json, from a vocab.txt (lower-casing unless its folder says otherwise), or from a folder with either.
+
+    Raises: ValueError if there is none, or it lacks one of BERT's special tokens.
+    """
+    if path.is_dir():
+        found = [path / name for name in (FILE, "vocab.txt") if (path / name).is_file()]
+        if not found:
+            raise ValueError(f"{path} holds neither {FILE} nor vocab.txt")
+        path = found[0]
+    if not path.is_file():
+        raise ValueError(
+            f"there is no tokenizer at {path}: set data.tokenizer to a vocab.txt, a tokenizer.json or a folder"
+        )
+    tokenizer = Tokenizer.from_file(str(path)) if path.suffix == ".json" else _from_vocabulary(path)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    if missing := [token for token in SPECIAL if tokenizer.token_to_id(token) is None]:
+        raise ValueError(f"{path} has no {', '.join(missing)}: BERT's special tokens are needed")
+    return tokenizer
+
+
+def _from_vocabulary(path: Path) -> Tokenizer:
+    tokens = path.read_text(encoding="utf-8").splitlines()
+    settings = path.with_name("tokenizer_config.json")
+    lowercase = json.loads(settings.read_text()).get("do_lower_case", True) if settings.is_file() else True
+    return _wordpiece({token: number for number, token in enumerate(tokens)}, lowercase)
+
+
+def special_id(tokenizer: Tokenizer, token: str) -> int:
+    """The id of one of BERT's special tokens."""
+    number = tokenizer.token_to_id(token)
+    assert number is not None, f"load_tokenizer admits no tokenizer without {token}"
+    return number
+
+
+def describe(tokenizer: Tokenizer) -> Vocabulary:
+    """What an objective has to know of the ids."""
+    tokens = tokenizer.get_vocab()
+    size = max(tokens.values()) + 1
+    continues = torch.zeros(size, dtype=torch.bool)
+    continues[[number for token, number in tokens.items() if token.startswith("##")]] = True
+    special = tuple(special_id(tokenizer, token) for token in SPECIAL)
+    return Vocabulary(size, special_id(tokenizer, "[MASK]"), special, continues)
