@@ -35,8 +35,8 @@ class AudioDataConfig(DataConfig):
     """Where the speech is.
 
     `path` is a folder of any depth (LibriSpeech's layout or any other), one audio file, or a manifest: .tsv or .csv
-    with the columns path and, if wanted, start and end in seconds; .jsonl with the same names; or fairseq's .tsv (a root
-    in the first line, then path and samples). Paths are taken from the manifest's folder.
+    with the columns path and, if wanted, start and end in seconds; .jsonl with the same names; or fairseq's .tsv (a
+    root in the first line, then path and samples). Paths are taken from the manifest's folder.
     """
 
     longest: float = 15.6  # seconds; longer clips are cropped at random, to another piece in each epoch

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Spectral features of a whole batch at once, on any device: Kaldi's log filter bank and MFCC, log mel, log spectrum.
 
-Equal to torchaudio.compliance.kaldi (fbank, mfcc) and to librosa (mel spectrogram). Frames of all rows lie back to back,
+Equal to torchaudio.compliance.kaldi (fbank, mfcc) and librosa (mel spectrogram). Frames of all rows lie back to back,
 so nothing is computed on padding, and a row's deltas and statistics see the row alone.
 Shape letters: B rows, S samples, N frames of all rows, T frames of the longest row, U features.
 """
@@ -129,7 +129,7 @@ def normalize(x: Tensor, rows: Rows) -> Tensor:
 
 
 def kaldi_filters(bins: int, size: int, low: float = 20.0, high: float = RATE / 2) -> Tensor:
-    """(size / 2, bins): triangles that are even in mel = 1127 ln(1 + f / 700), as Kaldi's; the Nyquist bin is left out."""
+    """(size / 2, bins): triangles that are even in mel = 1127 ln(1 + f / 700), as Kaldi's; without the Nyquist bin."""
 
     def mel(hertz: Tensor) -> Tensor:
         return 1127.0 * torch.log1p(hertz / 700.0)

@@ -160,7 +160,7 @@ class WaveFrontEnd(FrontEnd):
         signal, starts = self._lay_out(inputs, samples)
         x = self._extract(signal, starts, samples)
         if self.training and self.config.gradient_scale != 1.0:
-            x = _Scale.apply(x, self.config.gradient_scale)
+            x = torch.as_tensor(_Scale.apply(x, self.config.gradient_scale))
         counts = [frames(count) for count in samples]
         rows = [x[start // STRIDE : start // STRIDE + count] for start, count in zip(starts, counts, strict=True)]
         valid = torch.cat(rows)  # (all latents, C)
@@ -169,7 +169,7 @@ class WaveFrontEnd(FrontEnd):
         return Units(nn.utils.rnn.pad_sequence(values, batch_first=True), torch.tensor(counts), energy)
 
     def _lay_out(self, inputs: Tensor, samples: list[int]) -> tuple[Tensor, list[int]]:
-        """One signal that holds all rows, and where each begins; a row takes its samples and less than a stride more."""
+        """One signal that holds all rows, and where each begins; a row takes its samples and under a stride more."""
         pieces, starts, end = [], [], 0
         for row, count in zip(inputs, samples, strict=True):
             wave = row[:count].float()
@@ -192,7 +192,7 @@ class WaveFrontEnd(FrontEnd):
         return x
 
     def _group_norm(self, x: Tensor, starts: list[int], samples: list[int]) -> Tensor:
-        """Each channel of each row normalised over the row's own valid frames: batch norm of a row's frames is just that."""
+        """Each channel of each row normalised over the row's own valid frames: batch norm of them is just that."""
         stride = STRIDES[0]
         pieces = []
         ends = [*(start // stride for start in starts[1:]), len(x)]

@@ -92,7 +92,7 @@ def _make_groups(rows: Rows) -> tuple[list[Group], Tensor]:
 @functools.cache
 def _varlen() -> Callable[..., Tensor] | None:
     try:
-        from torch.nn.attention.varlen import varlen_attn
+        from torch.nn.attention.varlen import varlen_attn  # pyright: ignore[reportMissingImports]  torch 2.10 on
     except ImportError:
         return None
     return varlen_attn

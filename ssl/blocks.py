@@ -27,7 +27,7 @@ class EncoderConfig(Config):
     heads: int = 12
     hidden: int = 3072  # width inside the MLP
     block: Literal["post_norm", "pre_norm"] = "post_norm"
-    norm: Literal["layer", "rms"] = "layer"
+    norm: Literal["layer", "rms", "none"] = "layer"
     norm_eps: float = 1e-12
     mlp: Literal["gelu", "gelu_tanh", "geglu"] = "gelu"
     bias: bool = True
@@ -67,6 +67,8 @@ def modern(depth: int = 12, width: int = 768, heads: int = 12) -> EncoderConfig:
 
 def make_norm(config: EncoderConfig) -> nn.Module:
     """A norm over the width, as the config says."""
+    if config.norm == "none":
+        return nn.Identity()
     if config.norm == "rms":
         return nn.RMSNorm(config.width, eps=config.norm_eps)
     return nn.LayerNorm(config.width, eps=config.norm_eps, bias=config.bias)

@@ -88,12 +88,12 @@ class Position(NamedTuple):
     batch: int  # its number in the epoch
 
 
-def plan(sizes: np.ndarray, batch: float, key: int, buckets: int = 1) -> list[np.ndarray]:
+def plan(sizes: np.ndarray, batch: float, key: int, buckets: int = 1, whole: bool = False) -> list[np.ndarray]:
     """Cuts an epoch's items into batches, in an order that `key` decides.
 
     Items are shuffled; with `buckets` above 1, the items of that many batches are sorted by size before they are cut,
     and the batches shuffled again, so that a batch holds items of like length. What is left over for less than a batch
-    is left out of this epoch (other items in each), unless it is all there is.
+    is left out of this epoch (other items in each), unless it is all there is, or the epoch is wanted `whole`.
 
     Args:
         sizes: (n,) float64, what items cost. batch: what a batch may cost; an item that costs more is one of its own.
@@ -109,7 +109,7 @@ def plan(sizes: np.ndarray, batch: float, key: int, buckets: int = 1) -> list[np
             batches.append(order[start:i])
             start, filled = i, 0.0
         filled += one
-    if not batches or filled >= batch * (1.0 - 1e-9) or (buckets > 1 and filled >= 0.5 * batch):
+    if whole or not batches or filled >= batch * (1.0 - 1e-9) or (buckets > 1 and filled >= 0.5 * batch):
         batches.append(order[start:])
     if buckets > 1:
         again = draw.permutation(draw.key(key, "batches"), len(batches)).tolist()
@@ -136,7 +136,7 @@ def deal(items: np.ndarray, sizes: np.ndarray, shares: int) -> list[np.ndarray]:
     return [order[owner == share] for share in range(shares)]
 
 
-class Task(NamedTuple):
+class Share(NamedTuple):
     """One share of a batch, to be loaded."""
 
     records: np.ndarray  # (n, k)
@@ -151,7 +151,7 @@ class Loaded(NamedTuple):
     batch: Batch | None  # None if every item was bad
     bad: list[tuple[str, str]]  # name and reason
     size: float  # of the good items, in the dataset's unit
-    task: Task
+    source: Share
 
     def pin_memory(self) -> "Loaded":
         """Called by torch's loader where a GPU will take the batch."""
@@ -173,15 +173,15 @@ def _stack(tensors: list[Tensor]) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True)
 
 
-class _Tasks(torch.utils.data.Dataset[Loaded]):
-    """What torch's loader sees: a "dataset" whose indices are tasks."""
+class _Shares(torch.utils.data.Dataset[Loaded]):
+    """What torch's loader sees: a "dataset" whose indices are shares."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, task: Task) -> Loaded:
+    def __getitem__(self, share: Share) -> Loaded:
         items, keys, bad, size = [], [], [], 0.0
-        for record, key, cost in zip(task.records, task.keys.tolist(), task.sizes.tolist(), strict=True):
+        for record, key, cost in zip(share.records, share.keys.tolist(), share.sizes.tolist(), strict=True):
             try:
                 items.append(self.dataset.load(record, key))
             except BadItem as error:
@@ -190,7 +190,7 @@ class _Tasks(torch.utils.data.Dataset[Loaded]):
             keys.append(key)
             size += cost
         batch = collate(items, keys, self.dataset.ragged) if items else None
-        return Loaded(batch, bad, size, task)
+        return Loaded(batch, bad, size, share)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -209,7 +209,7 @@ class Loader:
 
     def steps(self, start: Position) -> Iterator[list[Loaded]]:
         """The shares of each batch, for ever, beginning with the batch at `start`."""
-        stream = self._load(self._tasks(start))
+        stream = self._load(self._shares(start))
         while True:
             yield [next(stream) for _ in range(self.accumulate)]
 
@@ -217,40 +217,49 @@ class Loader:
         """One pass in fixed order with fixed keys, at most `most` batches, for evaluation; nothing is accumulated."""
         yield from self._load(iter(self._epoch(epoch, 0, 1)[slice(most)]))
 
-    def _load(self, tasks: Iterator[Task]) -> Iterator[Loaded]:
+    def all(self) -> Iterator[Loaded]:
+        """Every item once, those of like length together, with fixed keys; for reading an encoder's states."""
+        records, sizes = self.dataset.epoch(0)
+        shares = []
+        for items in plan(sizes, self.batch, 0, buckets=max(2, len(sizes)), whole=True):
+            keys = np.array([draw.key(0, int(number)) for number in records[items, 0]], dtype=np.int64)
+            shares.append(Share(records[items], keys, sizes[items], Position(1, 0)))
+        return self._load(iter(shares))
+
+    def _load(self, shares: Iterator[Share]) -> Iterator[Loaded]:
         loader = torch.utils.data.DataLoader(
-            _Tasks(self.dataset), batch_size=None, sampler=_Once(tasks), num_workers=self.workers, pin_memory=self.pin
+            _Shares(self.dataset), batch_size=None, sampler=_Once(shares), num_workers=self.workers, pin_memory=self.pin
         )
         return iter(loader)
 
-    def _tasks(self, start: Position) -> Iterator[Task]:
+    def _shares(self, start: Position) -> Iterator[Share]:
         epoch, index = start
         while True:
             yield from self._epoch(epoch, index, self.accumulate)
             epoch, index = epoch + 1, 0
 
-    def _epoch(self, epoch: int, index: int, accumulate: int) -> list[Task]:
+    def _epoch(self, epoch: int, index: int, accumulate: int) -> list[Share]:
         key = draw.key(self.seed, "epoch", epoch)
         records, sizes = self.dataset.epoch(key)
         if len(records) == 0:
             raise ValueError("there is no item to train on: is data.path right, and data.held_out below 1?")
         batches = plan(sizes, self.batch, key, self.buckets)
-        tasks = []
+        shares = []
         for number in range(index, len(batches)):
             last = number + 1 == len(batches)
             after = Position(epoch + 1, 0) if last else Position(epoch, number + 1)
-            shares = deal(batches[number], sizes, self.world * accumulate)
-            for items in shares[self.rank :: self.world]:
+            dealt = deal(batches[number], sizes, self.world * accumulate)
+            for items in dealt[self.rank :: self.world]:
                 keys = np.array([draw.key(key, int(number)) for number in records[items, 0]], dtype=np.int64)
-                tasks.append(Task(records[items], keys, sizes[items], after))
-        return tasks
+                shares.append(Share(records[items], keys, sizes[items], after))
+        return shares
 
 
-class _Once(torch.utils.data.Sampler[Task]):
+class _Once(torch.utils.data.Sampler[Share]):
     """An iterator in a sampler's clothes."""
 
-    def __init__(self, tasks: Iterator[Task]) -> None:
-        self.tasks = tasks
+    def __init__(self, shares: Iterator[Share]) -> None:
+        self.shares = shares
 
-    def __iter__(self) -> Iterator[Task]:
-        return self.tasks
+    def __iter__(self) -> Iterator[Share]:
+        return self.shares

@@ -26,7 +26,7 @@ def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         start = time.perf_counter()
-        a @ b
+        torch.mm(a, b)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - start)
@@ -134,7 +134,7 @@ class Monitor:
     def note(self, text: str) -> None:
         """Prints a line without disturbing the bar."""
         if self.progress is not None:
-            self.progress.console.print(text, highlight=False, markup=False)
+            self.progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def bad_item(self, item: str, reason: str) -> None:
         """Names an item that cannot be used; the same item is named once."""

@@ -241,7 +241,7 @@ class _Run:
         norm = self._clip()
         self._update(norm)
         self.objective.after_step((self.step + 1) / training.steps)
-        self.position = shares[-1].task.after
+        self.position = shares[-1].source.after
         return {**scalars, "grad_norm": norm.detach()}
 
     def _update(self, norm: Tensor) -> None:
@@ -301,9 +301,12 @@ class _Run:
         parameters = [p for p in self.objective.parameters() if p.grad is not None]
         clip = self.training.optimizer.clip
         norm = torch.nn.utils.clip_grad_norm_(parameters, math.inf if clip is None else clip)
-        if isinstance(norm, torch.distributed.tensor.DTensor):
-            norm = norm.full_tensor()
-        return norm
+        if not self.sharded:
+            return norm
+        from torch.distributed.tensor import DTensor
+
+        assert isinstance(norm, DTensor)
+        return norm.full_tensor()
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -333,7 +336,7 @@ class _Run:
 
     def _name_bad(self, shares: list[Loaded]) -> None:
         """Counts and names bad items; stops the run when they are too many."""
-        self.seen += sum(len(share.task.records) for share in shares)
+        self.seen += sum(len(share.source.records) for share in shares)
         for share in shares:
             for item, reason in share.bad:
                 self.monitor.bad_item(item, reason)
@@ -346,7 +349,7 @@ class _Run:
             self.non_finite = 0
         else:
             self.non_finite += 1
-            row["skipped_items"] = [self.data.name(record) for share in shares for record in share.task.records]
+            row["skipped_items"] = [self.data.name(record) for share in shares for record in share.source.records]
             self.monitor.note(f"step {row['step']} is not finite and was skipped; its items are in metrics.jsonl")
         if (words := self.alarm.check(row)) is not None:
             row["alarm"] = words
@@ -354,7 +357,7 @@ class _Run:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """The objective on the held-out split, and how many dimensions its embeddings use. Every rank does all of it."""
+        """The objective on the held-out split, and how spread its embeddings are. Every rank does all of it."""
         assert self.held_out is not None
         training, loop = self.training, self.training.loop
         share = training.batch / parallel.world() / loop.accumulate

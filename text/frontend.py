@@ -19,7 +19,7 @@ from .corpus import TextDataset
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextFrontEndConfig(FrontEndConfig):
-    """Settings of the text front end. Defaults: BERT base, uncased; the vocabulary is the tokenizer's where there is one."""
+    """Settings of the text front end. Defaults: BERT base, uncased; a tokenizer brings its own vocabulary."""
 
     vocab_size: int = 30522
     width: int = 768

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """WordPiece: trained on the user's corpus, or loaded from a vocabulary file or a Hugging Face folder.
 
-The normaliser and the splitting are BERT's (google-research/bert, tokenization.py), as the package `tokenizers` has them.
+The normaliser and the splitting are BERT's (google-research/bert, tokenization.py), as `tokenizers` has them.
 """
 
 import json
@@ -39,7 +39,7 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = Tru
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """From tokenizer.json, from a vocab.txt (lower-casing unless its folder says otherwise), or from a folder with either.
+    """From tokenizer.json, from a vocab.txt (lower-casing unless its folder says otherwise), or a folder with either.
 
     Raises: ValueError if there is none, or it lacks one of BERT's special tokens.
     """

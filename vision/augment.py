@@ -157,7 +157,7 @@ def resize_weights(start: Tensor, length: Tensor, size: int, out: int) -> Tensor
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur, one sigma (B,) in pixels for each image; the kernel spans a tenth of the side, edges are reflected."""
+    """Gaussian blur, one sigma (B,) in pixels for each image; the kernel spans a tenth of the side, edges reflected."""
     B, C, H, W = images.shape
     radius = max(1, round(min(H, W) / 20))
     place = torch.arange(-radius, radius + 1, device=images.device)

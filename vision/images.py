@@ -64,7 +64,7 @@ class ImageDataset(Dataset):
             self._read_arrays(files, _read_idx)
         else:
             self._list_files(root)
-        names = [self._lasting_name(i) for i in range(self._count())]
+        names = [self.lasting_name(i) for i in range(self._count())]
         wanted = split == "held_out"
         kept = [i for i, name in enumerate(names) if held_out(name, config.held_out) == wanted]
         self.records = np.array(kept, dtype=np.int64).reshape(-1, 1)
@@ -96,7 +96,7 @@ class ImageDataset(Dataset):
         number = {name: i for i, name in enumerate(self.classes)}
         self.labels = [number[name] for name in names]
 
-    def _lasting_name(self, i: int) -> str:
+    def lasting_name(self, i: int) -> str:
         """What decides the split: the path below the root, or the pixels themselves."""
         if self.arrays is None:
             return str(self.paths[i].relative_to(self.root))

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An encoder by its name: a run, a published model, raw features, or a recipe's network with random weights."""
+
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional as F
+
+from .. import recipes
+from ..speech.features import FeaturesConfig
+from ..speech.frontend import WaveFrontEnd
+from ..speech.spectrum import SpectrumFrontEnd
+from ..ssl import published
+from ..ssl.blocks import EncoderConfig
+from ..ssl.encoder import Backbone, Encoder, FrontEnd, Units
+from ..ssl.positions import NoPositionsConfig
+from ..ssl.pretrain import load_backbone
+from ..ssl.recipe import FILE
+from ..text.frontend import TextFrontEnd
+from ..vision.frontend import PatchFrontEnd
+
+RAW = ("fbank", "mfcc", "pixels")
+
+
+def load(name: str | Path) -> Backbone:
+    """The backbone of this name, in eval mode, float32, on the CPU.
+
+    Args:
+        name: a run directory, a local Hugging Face folder, a hub name, `fbank`, `mfcc`, `pixels`, or `random:RECIPE`.
+    Raises: ValueError if nothing has this name.
+    """
+    name = str(name)
+    if name in RAW:
+        return raw(name).eval()
+    if name.startswith("random:"):
+        torch.manual_seed(0)
+        return recipes.find(name.removeprefix("random:")).backbone().eval()
+    folder = Path(name)
+    if (folder / FILE).is_file():
+        return load_backbone(folder)
+    if not (folder / published.CONFIG).is_file():
+        folder = _from_hub(name)
+    return _from_hf(folder)
+
+
+def _from_hub(name: str) -> Path:
+    """A model's files from the hub, or from its cache."""
+    known = f"a run directory, a Hugging Face folder or hub name, random:RECIPE, {', '.join(RAW)}"
+    wrong = f"no encoder {name}: name one of {known}"
+    if name.count("/") != 1 or Path(name).exists():
+        raise ValueError(wrong)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "vocab.txt"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ValueError(f"{wrong} (the hub says: {' '.join(str(error).split())[:120]})") from error
+
+
+def _from_hf(folder: Path) -> Backbone:
+    from ..speech import published as speech
+    from ..text import published as text
+    from ..vision import published as vision
+
+    settings, _ = published.read(folder)
+    kind = settings.get("model_type")
+    for module in (text, speech, vision):
+        if kind in module.TYPES:
+            return module.from_hf(folder)
+    known = ", ".join((*text.TYPES, *speech.TYPES, *vision.TYPES))
+    raise ValueError(f"{folder} holds a {kind}, which pluri cannot read: it knows {known}")
+
+
+def modality(backbone: Backbone) -> Literal["text", "speech", "vision"]:
+    """Which inputs a backbone takes."""
+    front_end = backbone.front_end
+    if isinstance(front_end, (TextFrontEnd, BagOfTokens)):
+        return "text"
+    if isinstance(front_end, (WaveFrontEnd, SpectrumFrontEnd, RawSpectrum)):
+        return "speech"
+    assert isinstance(front_end, (PatchFrontEnd, Pixels))
+    return "vision"
+
+
+def pixel_shape(backbone: Backbone) -> tuple[int, int]:
+    """Side and channels of the images that a backbone takes."""
+    front_end = backbone.front_end
+    assert isinstance(front_end, (PatchFrontEnd, Pixels))
+    if isinstance(front_end, PatchFrontEnd):
+        return front_end.config.size, front_end.config.channels
+    return front_end.size, front_end.channels
+
+
+def text_tokenizer(backbone: Backbone) -> Tokenizer:
+    """The tokenizer that a backbone's ids are from. Raises ValueError if it brought none."""
+    front_end = backbone.front_end
+    assert isinstance(front_end, (TextFrontEnd, BagOfTokens))
+    if front_end.tokenizer is None:
+        raise ValueError("this text encoder came without a tokenizer: put a vocab.txt or tokenizer.json beside it")
+    return front_end.tokenizer
+
+
+def random_twin(backbone: Backbone, seed: int) -> Backbone:
+    """The same network with random weights."""
+    torch.manual_seed(seed)
+    trained = backbone.front_end
+    assert isinstance(trained, (TextFrontEnd, WaveFrontEnd, SpectrumFrontEnd, PatchFrontEnd))
+    with tempfile.TemporaryDirectory() as folder:
+        trained.save_assets(Path(folder))
+        front_end = trained.config.build(Path(folder))
+    return Backbone(front_end, Encoder(backbone.encoder.config)).eval()
+
+
+def raw_features(backbone: Backbone) -> tuple[str, Backbone]:
+    """The raw features of a backbone's modality: their name, and a backbone without a layer that gives them."""
+    kind = modality(backbone)
+    if kind == "speech":
+        return "fbank", raw("fbank").eval()
+    if kind == "vision":
+        return "pixels", _shell(Pixels(*pixel_shape(backbone))).eval()
+    return "bag of tokens", _shell(BagOfTokens(text_tokenizer(backbone))).eval()
+
+
+def raw(name: str) -> Backbone:
+    """`fbank` (80 log filters and their deltas), `mfcc` (13 and their deltas, twice) or `pixels` (3 x 32 x 32)."""
+    if name == "pixels":
+        return _shell(Pixels(32, 3))
+    deltas = 1 if name == "fbank" else 2
+    kind = (
+        FeaturesConfig(deltas=deltas, normalize=False)
+        if name == "fbank"
+        else FeaturesConfig(kind="mfcc", bins=23, deltas=deltas, normalize=False)
+    )
+    return _shell(RawSpectrum(kind))
+
+
+def _shell(front_end: FrontEnd) -> Backbone:
+    """A backbone that passes its front end's vectors on."""
+    config = EncoderConfig(
+        depth=0, width=front_end.width, heads=1, norm="none", positions=NoPositionsConfig(), dropout=0.0
+    )
+    return Backbone(front_end, Encoder(config))
+
+
+class RawSpectrum(FrontEnd):
+    """Spectral frames as they are, one each 10 ms."""
+
+    def __init__(self, config: FeaturesConfig) -> None:
+        super().__init__()
+        self.features = config.build()
+        self.width = self.unit_width = config.width
+
+    def units(self, inputs: Tensor, lengths: Tensor | None = None) -> Units:
+        return Units(*self.features(inputs, lengths))
+
+    def embed(self, values: Tensor) -> Tensor:
+        return values
+
+    def unit_lengths(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
+        samples = [inputs.shape[1]] * len(inputs) if lengths is None else lengths.tolist()
+        return torch.tensor([self.features.count(length) for length in samples])
+
+    def save_assets(self, folder: Path) -> None:
+        pass
+
+
+class Pixels(FrontEnd):
+    """An image as one vector of its pixels, in [0, 1]."""
+
+    def __init__(self, size: int, channels: int) -> None:
+        super().__init__()
+        self.size, self.channels = size, channels
+        self.width = self.unit_width = channels * size * size
+
+    def units(self, inputs: Tensor, lengths: Tensor | None = None) -> Units:
+        scale = 255.0 if inputs.dtype == torch.uint8 else 1.0
+        return Units(inputs.flatten(1)[:, None].float() / scale, None)
+
+    def embed(self, values: Tensor) -> Tensor:
+        return values
+
+    def unit_lengths(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
+        return torch.ones(len(inputs), dtype=torch.int64)
+
+    def save_assets(self, folder: Path) -> None:
+        pass
+
+
+class BagOfTokens(FrontEnd):
+    """Each id as a vector that is one in its own place: their mean is a bag of tokens."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.width = max(tokenizer.get_vocab().values()) + 1
+        self.unit_width = 1
+
+    def units(self, inputs: Tensor, lengths: Tensor | None = None) -> Units:
+        return Units(inputs, lengths)
+
+    def embed(self, values: Tensor) -> Tensor:
+        return F.one_hot(values, self.width).float()
+
+    def unit_lengths(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
+        return torch.full((len(inputs),), inputs.shape[1]) if lengths is None else lengths
+
+    def save_assets(self, folder: Path) -> None:
+        pass

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One vector for each item of a dataset, from a frozen encoder."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from ..ssl.data import Loader
+from ..ssl.encoder import Backbone, Encoded
+from .labelled import Labelled
+
+COST = {"tokens": 8192.0, "seconds": 120.0, "images": 256.0}  # of a batch
+
+
+class Vectors(NamedTuple):
+    """Items as vectors."""
+
+    x: np.ndarray  # (n, D) float32
+    labels: np.ndarray  # (n,) int64
+    bad: list[tuple[str, str]]  # items that could not be read: name and reason
+
+
+@torch.inference_mode()
+def vectors(backbone: Backbone, data: Labelled, pool: Literal["mean", "first"] = "mean", layer: int = -1) -> Vectors:
+    """The pooled states of all items, in the dataset's order.
+
+    Args:
+        layer: -1 the normalised output; 0 the encoder's input, k the output of block k.
+    Raises: ValueError for a layer that the encoder has not, or if no item can be read.
+    """
+    depth = backbone.encoder.config.depth
+    if not -1 <= layer <= depth:
+        raise ValueError(f"layer {layer} is not one of -1 (the output), 0 (the input) to {depth}")
+    backbone.eval()
+    loader = Loader(dataset=data, batch=COST[data.unit], seed=0)
+    place = {int(record[0]): i for i, record in enumerate(data.records)}
+    found: dict[int, tuple[np.ndarray, int]] = {}
+    bad: list[tuple[str, str]] = []
+    for loaded in loader.all():
+        bad += loaded.bad
+        if loaded.batch is None:
+            continue
+        encoded = backbone(loaded.batch.inputs, loaded.batch.lengths, layers=layer >= 0)
+        x = _pooled(encoded, pool, layer).float().numpy()
+        failed = {name for name, _ in loaded.bad}
+        good = [record for record in loaded.source.records if data.name(record) not in failed]
+        for record, row, label in zip(good, x, loaded.batch.extras["label"].tolist(), strict=True):
+            found[place[int(record[0])]] = row, label
+    if not found:
+        raise ValueError(f"no item can be read; the first: {': '.join(bad[0])}")
+    rows = [found[i] for i in sorted(found)]
+    return Vectors(np.stack([row for row, _ in rows]), np.array([label for _, label in rows]), bad)
+
+
+def _pooled(encoded: Encoded, pool: Literal["mean", "first"], layer: int) -> torch.Tensor:
+    if layer >= 0:
+        encoded = Encoded(encoded.rows, encoded.packed_layers[layer], [])
+    return encoded.pooled(pool)

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a downstream task is, and `Supervised`: a backbone and a task's head as an objective like any other.
+
+Since `Supervised` is an `Objective`, fine-tuning and probing run through the same loop as pre-training.
+Shape letters: B rows, T positions, N real positions of all rows, D width.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..ssl.config import Config
+from ..ssl.data import Dataset
+from ..ssl.encoder import Backbone, Encoded
+from ..ssl.objective import Batch, Objective
+
+
+class Splits(NamedTuple):
+    """A task's data. Items carry what is to be predicted in their extras."""
+
+    train: Dataset
+    dev: Dataset | None  # for choices (stopping, settings); never the test split
+    test: Dataset
+
+
+class Score(NamedTuple):
+    """What came of one evaluation."""
+
+    main: str  # the name of the figure that the task is known by
+    figures: dict[str, float]
+
+
+class Task(ABC):
+    """One downstream task in one protocol."""
+
+    protocol: str  # where its rules come from
+
+    @abstractmethod
+    def data(self, backbone: Backbone) -> Splits:
+        """The splits, in the form that the backbone's front end takes. Raises ValueError if they cannot be read."""
+
+    @abstractmethod
+    def head(self, width: int) -> nn.Module:
+        """What turns an `Encoded` of this width into outputs."""
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """(), the sum of the batch's losses over `count(batch)` things."""
+
+    @abstractmethod
+    def count(self, batch: Batch) -> int:
+        """How many things the batch's loss sums over."""
+
+    @abstractmethod
+    def predict(self, outputs: Tensor, batch: Batch) -> list[Any]:
+        """One prediction for each item."""
+
+    @abstractmethod
+    def score(self, predictions: Sequence[Any], references: Sequence[Any]) -> Score:
+        """The figures of the whole test split, as the protocol computes them."""
+
+
+class TaskConfig(Config, ABC):
+    """Settings of a task and of its protocol."""
+
+    trains: ClassVar[bool]  # whether the backbone or a head is trained by steps, so that seeds matter
+
+    @abstractmethod
+    def evaluate(self, backbone: Backbone, seed: int) -> tuple[Score, dict[str, Any]]:
+        """The score of a backbone, which training may change, and what was chosen on the way.
+
+        Raises: ValueError for data that cannot be used.
+        """
+
+
+class Mixture(nn.Module):
+    """A learned mean of all layers, as SUPERB's frozen probes use (Yang et al. 2021, arXiv:2105.01051, section 3)."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(layers))
+
+    def forward(self, encoded: Encoded) -> Encoded:
+        """An `Encoded` whose output is the mean; it keeps no layers."""
+        weight = self.weight.softmax(0)
+        mean = sum(share * layer for share, layer in zip(weight, encoded.packed_layers, strict=True))
+        return Encoded(encoded.rows, torch.as_tensor(mean), [])
+
+
+class Supervised(Objective):
+    """A backbone trained, or only read, for a task.
+
+    Args:
+        frozen: the backbone stays as it is, in eval mode; the head reads a learned mean of all its layers.
+    """
+
+    def __init__(self, task: Task, backbone: Backbone, frozen: bool = False) -> None:
+        super().__init__(backbone)
+        self.task = task
+        self.frozen = frozen
+        self.mixture = Mixture(backbone.encoder.config.depth + 1) if frozen else None
+        self.head = task.head(backbone.encoder.config.width)
+        if frozen:
+            backbone.requires_grad_(False)
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        return {"targets": torch.tensor(float(self.task.count(batch)), device=batch.inputs.device)}
+
+    def outputs(self, batch: Batch) -> Tensor:
+        """What the head says of a batch."""
+        if self.mixture is None:
+            return self.head(self.backbone(batch.inputs, batch.lengths, layers=False))
+        self.backbone.eval()
+        with torch.no_grad():
+            encoded = self.backbone(batch.inputs, batch.lengths)
+        return self.head(self.mixture(encoded))
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": self.task.loss(self.outputs(batch), batch) / self.shared_counts(batch)["targets"]}
+
+    def after_step(self, progress: float) -> None:
+        pass
