@@ -17,6 +17,7 @@ from .attention import Attend
 from .blocks import EncoderConfig, PostNormBlock, PreNormBlock, initialise, make_norm
 from .config import Config
 from .packing import Rows
+from .positions import ConvolutionalPositionsConfig
 
 
 class Units(NamedTuple):
@@ -136,6 +137,8 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
+        if config.causal and isinstance(config.positions, ConvolutionalPositionsConfig):
+            raise ValueError("convolutional positions look ahead: set encoder.causal=False, or other encoder.positions")
         self.positions = config.positions.build(config.width, config.heads)
         post_norm = config.block == "post_norm"
         self.input_norm = make_norm(config) if post_norm else nn.Identity()

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every back-end of attention gives what a naive float64 loop over rows and heads gives."""
+
+import pytest
+import torch
+
+from pluri.ssl import attention
+from pluri.ssl.packing import Rows
+
+LENGTHS = {
+    "uneven": [7, 1, 33, 12, 12, 30],
+    "even": [9, 9, 9],
+    "alike": [20, 19, 20, 18],
+    "single": [5],
+    "ones": [1, 1, 2],
+}
+
+
+def make(name, heads=3, width=8, device="cpu", dtype=torch.float32):
+    lengths = LENGTHS[name]
+    generator = torch.Generator().manual_seed(0)
+    rows = Rows(lengths, max(lengths) + (0 if name == "even" else 3), torch.device(device))
+    q, k, v = (torch.randn(sum(lengths), heads, width, generator=generator).to(device, dtype) for _ in range(3))
+    return rows, q, k, v
+
+
+def naive(rows, q, k, v, causal):
+    out = torch.zeros(q.shape, dtype=torch.float64)
+    q, k, v = (x.detach().cpu().double() for x in (q, k, v))
+    for begin, end in zip(rows.starts[:-1], rows.starts[1:], strict=True):
+        for head in range(q.shape[1]):
+            for i in range(begin, end):
+                last = i + 1 if causal else end
+                scores = torch.stack([q[i, head] @ k[j, head] for j in range(begin, last)]) / q.shape[2] ** 0.5
+                out[i, head] = scores.softmax(0) @ v[begin:last, head]
+    return out
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("name", LENGTHS)
+@pytest.mark.parametrize("back_end", [attention.grouped, attention.flex])
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.filterwarnings("ignore:.*_compile flag on create_block_mask.*")
+def test_a_back_end_equals_the_loop(back_end, name, causal):
+    rows, q, k, v = make(name)
+    out = back_end(q, k, v, rows, causal)
+    assert out.shape == q.shape
+    assert (out.double() - naive(rows, q, k, v, causal)).abs().max() < 2e-6
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("name", LENGTHS)
+def test_the_explicit_path_equals_the_loop_and_gives_weights(name, causal):
+    rows, q, k, v = make(name)
+    out, weights = attention.explicit(q, k, v, rows, causal)
+    assert (out.double() - naive(rows, q, k, v, causal)).abs().max() < 2e-6
+    for i, length in enumerate(rows.lengths):
+        assert torch.allclose(weights[i, :, :length].sum(-1), torch.ones(3, length))
+        assert not weights[i, :, length:].any() and not weights[i, :, :, length:].any()
+    if causal:
+        assert not weights.triu(1).any()
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_gradients_of_groups_equal_those_of_the_explicit_path(causal):
+    rows, *qkv = make("uneven")
+    grads = []
+    for run in (
+        lambda q, k, v: attention.grouped(q, k, v, rows, causal),
+        lambda q, k, v: attention.explicit(q, k, v, rows, causal)[0],
+    ):
+        inputs = [x.clone().requires_grad_() for x in qkv]
+        (run(*inputs) * torch.arange(8.0)).sum().backward()
+        grads.append([x.grad for x in inputs])
+    for mine, its in zip(*grads, strict=True):
+        assert torch.allclose(mine, its, atol=2e-5)
+
+
+def test_dropout_drops_weights_and_keeps_the_mean():
+    rows, q, k, _ = make("uneven")
+    ones = torch.ones_like(q)
+    torch.manual_seed(0)
+    out = torch.stack([attention.grouped(q, k, ones, rows, False, dropout=0.3) for _ in range(400)])
+    assert out.std(0).max() > 0.05
+    assert (out.mean(0) - 1.0).abs().max() < 0.2
+
+
+def test_the_choice_of_back_end_depends_on_the_device_alone_on_a_cpu():
+    rows, *_ = make("uneven")
+    for dtype in (torch.float32, torch.bfloat16):
+        assert attention.fused(rows, False, 0.0, dtype).func is attention.grouped
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("name", LENGTHS)
+def test_the_gpus_choice_equals_the_loop(name, causal, dtype):
+    rows, q, k, v = make(name, width=64, device="cuda", dtype=dtype)
+    out = attention.fused(rows, causal, 0.0, dtype)(q, k, v)
+    tolerance = 2e-5 if dtype == torch.float32 else 3e-2
+    assert (out.cpu().double() - naive(rows, q, k, v, causal)).abs().max() < tolerance
