@@ -4,7 +4,9 @@
 import dataclasses
 from pathlib import Path
 
-from . import checkpoint, parallel
+import torch
+
+from . import checkpoint, draw, parallel
 from .data import Dataset
 from .encoder import Backbone
 from .recipe import FILE, Recipe
@@ -31,6 +33,7 @@ def pretrain(recipe: Recipe, run: Path, init: Backbone | None = None) -> Outcome
     if held_out is not None and len(held_out.epoch(0).records) == 0:
         held_out = None
     recipe = dataclasses.replace(recipe, front_end=recipe.front_end.fitted(data))
+    torch.manual_seed(draw.key(recipe.seed, "weights") & (2**63 - 1))
     objective = recipe.build(_assets(recipe, data, run))
     if init is not None and checkpoint.latest(run) is None:
         _copy(init, objective.backbone)

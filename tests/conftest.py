@@ -28,7 +28,8 @@ def write_text(path: Path) -> None:
     documents = []
     for _ in range(40):
         lines = [
-            " ".join(rng.choices(words, weights, k=rng.randint(3, 14))).capitalize() + "." for _ in range(rng.randint(2, 9))
+            " ".join(rng.choices(words, weights, k=rng.randint(3, 14))).capitalize() + "."
+            for _ in range(rng.randint(2, 9))
         ]
         documents.append("\n".join(lines))
     path.write_text("\n\n".join(documents) + "\n")

@@ -113,7 +113,9 @@ def test_masks_are_new_in_each_epoch_and_the_same_for_the_same_key():
     ids = torch.randint(5, 97, (3, 64), generator=torch.Generator().manual_seed(1))
     first, second = keys(3), draw.fold(keys(3), 1)
     lengths = torch.full((3,), 64)
-    assert torch.equal(ours.masked(Batch(ids, None, first), ids, lengths), ours.masked(Batch(ids, None, first), ids, lengths))
+    assert torch.equal(
+        ours.masked(Batch(ids, None, first), ids, lengths), ours.masked(Batch(ids, None, first), ids, lengths)
+    )
     assert not torch.equal(
         ours.masked(Batch(ids, None, first), ids, lengths), ours.masked(Batch(ids, None, second), ids, lengths)
     )

@@ -51,7 +51,9 @@ def test_nothing_at_the_root_ships_by_mistake():
 def test_the_package_list_is_the_folders():
     with (ROOT / "pyproject.toml").open("rb") as file:
         listed = set(tomllib.load(file)["tool"]["setuptools"]["packages"])
-    present = {"pluri"} | {f"pluri.{f.replace('/', '.')}" for f in FOLDERS if f != "tests" and list((ROOT / f).glob("*.py"))}
+    present = {"pluri"} | {
+        f"pluri.{f.replace('/', '.')}" for f in FOLDERS if f != "tests" and list((ROOT / f).glob("*.py"))
+    }
     assert listed == present
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from pluri.speech.recipes import mockingjay_tiny
 from pluri.ssl import draw
 from pluri.ssl.objective import Batch
-from pluri.ssl.objectives.mockingjay import MockingjayConfig
-from pluri.speech.recipes import mockingjay_tiny
+from pluri.ssl.objectives.mockingjay import MockingjayConfig, between_edges
 from pluri.vision.recipes import mockingjay_tiny as patches_tiny
 
 
@@ -123,3 +123,17 @@ def test_the_loss_is_the_mean_distance_where_units_were_hidden(recipe):
         total.append((predicted - units.values[row, column]).abs().mean().item())
     assert loss == pytest.approx(np.mean(total), rel=1e-4)
     assert masked.any(1).all()
+
+
+def test_the_trivial_solution_is_a_line_between_the_edges():
+    values = torch.rand(4, 12, 3)
+    masked = torch.zeros(4, 12, dtype=torch.bool)
+    masked[0, 4:7] = masked[1, :2] = masked[2, 9:11] = masked[3] = True
+    lengths = torch.tensor([12, 12, 11, 12])
+    guess = between_edges(values, masked, lengths)
+    for row, length in enumerate(lengths.tolist()):
+        seen = (~masked[row, :length]).nonzero()[:, 0].numpy()
+        for channel in range(3):
+            known = values[row, seen, channel].numpy()
+            wanted = np.interp(np.arange(length), seen, known) if len(seen) else np.zeros(length)
+            assert np.allclose(guess[row, :length, channel].numpy(), wanted, atol=1e-6)

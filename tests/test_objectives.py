@@ -21,7 +21,9 @@ JOINT = {"speech/vicreg_tiny", "vision/byol_tiny", "vision/vicreg_tiny"}
 
 def small(name: str, samples, methods) -> Recipe:
     modality = {"text": "text", "speech": "speech", "vision": "images"}[name.split("/")[0]]
-    settings = methods.get(name, (modality, {"text": {}, "speech": methods["speech/mockingjay_tiny"][1]}.get(modality, {})))[1]
+    settings = methods.get(
+        name, (modality, {"text": {}, "speech": methods["speech/mockingjay_tiny"][1]}.get(modality, {}))
+    )[1]
     words = [word for field, value in settings.items() for word in (f"--{field}", str(value))]
     recipe = override(recipes.find(name), words, "test")
     return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, path=str(samples[modality]), held_out=0.0))
@@ -70,9 +72,11 @@ def wider(batch: Batch) -> Batch:
     """The same batch with more padding, and rubbish in it."""
     assert batch.lengths is not None
     pad = batch.inputs.new_full((len(batch.inputs), 5000, *batch.inputs.shape[2:]), 1)
-    inputs = torch.cat([batch.inputs, pad[: , : 37 if batch.inputs.dtype == torch.int64 else 5000]], 1)
+    inputs = torch.cat([batch.inputs, pad[:, : 37 if batch.inputs.dtype == torch.int64 else 5000]], 1)
     real = torch.arange(inputs.shape[1]) < batch.lengths[:, None]
-    return Batch(torch.where(real[..., None] if inputs.ndim == 3 else real, inputs, 1), batch.lengths, batch.keys, batch.extras)
+    return Batch(
+        torch.where(real[..., None] if inputs.ndim == 3 else real, inputs, 1), batch.lengths, batch.keys, batch.extras
+    )
 
 
 def test_padding_changes_nothing(case):

@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pluri.speech import published
 from pluri.ssl import draw, masking
 from pluri.ssl.contrast import draw_negatives, place_in_row
 from pluri.ssl.objective import Batch
 from pluri.ssl.objectives.wav2vec2 import Wav2Vec2Config
 from pluri.ssl.quantize import QuantizerConfig
-from pluri.speech import published
 
 SETTINGS = dict(
     hidden_size=32,

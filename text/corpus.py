@@ -54,13 +54,18 @@ class TextDataConfig(DataConfig):
         name = _digest(_state(found), self.vocab_size, self.lowercase)
         path = cache / f"tokenizer-{name}.json"
         if not path.is_file():
-            lines = (line for file in found for document in documents(file, []) for line in document)
-            trained = wordpiece.train_wordpiece(lines, self.vocab_size, self.lowercase)
+            trained = wordpiece.train_wordpiece(lambda: _lines(found), self.vocab_size, self.lowercase)
             cache.mkdir(parents=True, exist_ok=True)
             beside = path.with_suffix(f".{os.getpid()}.partial")
             trained.save(str(beside))
             beside.rename(path)
         return wordpiece.load_tokenizer(path)
+
+
+def _lines(found: list[Path]) -> Iterator[str]:
+    for file in found:
+        for document in documents(file, []):
+            yield from document
 
 
 def _state(found: list[Path]) -> list[tuple[str, int, int]]:

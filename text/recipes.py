@@ -4,7 +4,7 @@
 from ..ssl.blocks import EncoderConfig
 from ..ssl.objectives.bert import BertConfig
 from ..ssl.optim import OptimizerConfig, ScheduleConfig
-from ..ssl.positions import LearnedPositionsConfig
+from ..ssl.positions import RotaryPositionsConfig
 from ..ssl.recipe import LoopConfig, Recipe
 from .corpus import TextDataConfig
 from .frontend import TextFrontEndConfig
@@ -29,14 +29,26 @@ def bert() -> Recipe:
 
 
 def bert_tiny() -> Recipe:
-    """BERT, 4 x 256 with 8,000 word pieces: learns on a few megabytes of text within minutes on two cores."""
+    """BERT, 3 x 192 with 8,000 word pieces and rotary positions: learns on a few megabytes of text within minutes.
+
+    With learned positions the same network needs four times the steps to see that words depend on their neighbours.
+    Command: pluri pretrain text/bert_tiny --data.path corpus.txt
+    """
     return Recipe(
-        front_end=TextFrontEndConfig(vocab_size=8000, width=256),
-        encoder=EncoderConfig(depth=4, width=256, heads=4, hidden=1024, positions=LearnedPositionsConfig(length=128)),
+        front_end=TextFrontEndConfig(vocab_size=8000, width=192),
+        encoder=EncoderConfig(
+            depth=3,
+            width=192,
+            heads=3,
+            hidden=768,
+            positions=RotaryPositionsConfig(),
+            dropout=0.0,
+            attention_dropout=0.0,
+        ),
         objective=BertConfig(),
         data=TextDataConfig(vocab_size=8000, longest=128, held_out=0.03),
-        optimizer=OptimizerConfig(lr=1e-3, schedule=ScheduleConfig(kind="linear", warmup=0.1)),
-        steps=2000,
-        batch=4096,
-        loop=LoopConfig(evaluate_every=500, save_every=250, buckets=8),
+        optimizer=OptimizerConfig(lr=1.5e-3, betas=(0.9, 0.98), schedule=ScheduleConfig(kind="linear", warmup=0.05)),
+        steps=1500,
+        batch=2048,
+        loop=LoopConfig(evaluate_every=250, save_every=250, buckets=8),
     )

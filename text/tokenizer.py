@@ -5,7 +5,9 @@ The normaliser and the splitting are BERT's (google-research/bert, tokenization.
 """
 
 import json
-from collections.abc import Iterable
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -30,12 +32,50 @@ def _wordpiece(vocabulary: dict[str, int] | None, lowercase: bool) -> Tokenizer:
     return tokenizer
 
 
-def train_wordpiece(texts: Iterable[str], vocab_size: int, lowercase: bool = True) -> Tokenizer:
-    """A vocabulary of at most `vocab_size` pieces for these texts, [PAD] being 0."""
+def train_wordpiece(texts: Callable[[], Iterable[str]], vocab_size: int, lowercase: bool = True) -> Tokenizer:
+    """A vocabulary of at most `vocab_size` pieces for these texts, [PAD] being 0; the same in every process.
+
+    `tokenizers` numbers characters in the order of a hash table that is another one in each process, and merges of
+    equal count follow the numbers. So the characters are numbered here, by frequency, and handed over as if special.
+
+    Args:
+        texts: called twice, gives the same texts each time.
+    """
     tokenizer = _wordpiece(None, lowercase)
-    trainer = WordPieceTrainer(vocab_size=vocab_size, special_tokens=list(SPECIAL), show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
+    alphabet, pieces = _characters(texts(), tokenizer, vocab_size // 2)
+    first = [*SPECIAL, *alphabet, *pieces]
+    if len(first) >= vocab_size:
+        raise ValueError(f"the texts use {len(alphabet)} characters: data.vocab_size must be above {len(first)}")
+    trainer = WordPieceTrainer(
+        vocab_size=vocab_size,
+        special_tokens=first,
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts(), trainer)
+    return _wordpiece(tokenizer.get_vocab(with_added_tokens=False), lowercase)
+
+
+def _characters(texts: Iterable[str], tokenizer: Tokenizer, most: int) -> tuple[list[str], list[str]]:
+    """Characters that words are made of, commonest first and at most `most`, and "##x" for those within words."""
+    words: Counter[str] = Counter()
+    for text in texts:
+        words.update(tokenizer.normalizer.normalize_str(text).split())
+    counts: Counter[str] = Counter()
+    within: set[str] = set()
+    for word, count in words.items():
+        for character in word:
+            counts[character] += count
+        within.update(word[1:])
+    kept = sorted(counts, key=lambda character: (-counts[character], character))[:most]
+    return kept, [f"##{x}" for x in kept if x in within and not _is_punctuation(x)]
+
+
+def _is_punctuation(character: str) -> bool:
+    """Whether BERT splits words here: Unicode's punctuation, and all ASCII that is neither letter, digit nor space."""
+    ascii_sign = character.isascii() and character.isprintable() and not character.isalnum() and character != " "
+    return ascii_sign or unicodedata.category(character).startswith("P")
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

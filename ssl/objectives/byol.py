@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .. import parallel
 from ..encoder import Backbone
 from ..objective import Batch, Objective, ObjectiveConfig, Teacher, ViewsConfig, cosine_decay, mlp
 
@@ -57,7 +58,7 @@ class Byol(Objective):
                 backbone, projector = self.teacher.model.children()
                 targets.append(projector(self._pool(backbone, inputs, lengths)))
         loss = (_distance(predictions[0], targets[1]) + _distance(predictions[1], targets[0])).sum() / rows
-        return {"loss": loss, "embedding_std": spread(targets[0]) * len(targets[0]) / rows}
+        return {"loss": loss, "embedding_std": spread(parallel.gather_with_gradient(targets[0]))}
 
     def _pool(self, backbone: nn.Module, inputs: Tensor, lengths: Tensor | None) -> Tensor:
         return backbone(inputs, lengths, layers=False).pooled(self.config.pool)

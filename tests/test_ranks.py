@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two ranks give what one rank gives at the same global batch, by DDP and by FSDP, for every method."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from pluri.ssl import checkpoint, parallel
+
+SCRIPT = Path(__file__).with_name("two_ranks.py")
+TYPING = Path(__file__).resolve().parents[1] / ".typing"
+COMMON = {
+    "steps": 3,
+    "loop.precision": "fp32",
+    "loop.workers": 0,
+    "loop.evaluate-every": 100,
+    "data.held-out": 0.0,
+    "loop.save-every": 1,
+    "loop.keep": 3,
+    "optimizer.schedule.warmup": 0.0,
+    # Adam divides by the size of tiny gradients, and would blow up what rounding differs in.
+    "optimizer.eps": 1e-2,
+    "optimizer.lr": 1e-4,
+}
+
+
+def launch(out: Path, ranks: int, jobs: list[str]) -> dict[str, Path]:
+    out.mkdir(exist_ok=True)
+    (out / "jobs").write_text("\n".join(jobs))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
+    environment = {**os.environ, "PYTHONPATH": str(TYPING), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [*command, str(SCRIPT), str(out), str(out / "jobs")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    names = [job.split()[0] for job in jobs]
+    return {name: out / name.replace("/", "-") for name in names}
+
+
+def jobs(samples, methods, **extra) -> list[str]:
+    out = []
+    for name, (modality, settings) in methods.items():
+        settings = {**settings, **COMMON, **extra, "data.path": samples[modality]}
+        out.append(" ".join([name, *(f"--{field} {value}" for field, value in settings.items())]))
+    return out
+
+
+@pytest.fixture(scope="module")
+def one(samples, methods, tmp_path_factory):
+    return launch(tmp_path_factory.mktemp("ranks") / "one", 1, jobs(samples, methods))
+
+
+@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
+def test_two_ranks_equal_one(sharding, one, samples, methods, tmp_path):
+    two = launch(tmp_path / "two", 2, jobs(samples, methods, **{"loop.sharding": sharding}))
+    for name, alone in one.items():
+        compare(name, alone, two[name])
+
+
+def compare(name: str, alone: Path, together: Path) -> None:
+    rows = [
+        [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (alone, together)
+    ]
+    assert len(rows[0]) == len(rows[1]) == 3
+    for mine, its in zip(*rows, strict=True):
+        for key in set(mine) - {"time", "rate", "mfu", "step"}:
+            assert mine[key] == pytest.approx(its[key], rel=1e-5, abs=1e-5), (name, mine["step"], key)
+    for step in (1, 3):
+        mine, its = (checkpoint.load_weights(run / checkpoint.name(step)) for run in (alone, together))
+        assert mine.keys() == its.keys()
+        for key, value in mine.items():
+            assert (value - its[key]).abs().max() <= 1e-5 * max(1.0, value.abs().max().item()), (name, step, key)
+
+
+def test_a_run_of_two_ranks_goes_on_with_one(one, samples, methods, tmp_path):
+    """Checkpoints know nothing of ranks."""
+    name = "text/bert_tiny"
+    job = next(job for job in jobs(samples, methods, **{"loop.sharding": "fsdp"}) if job.startswith(name))
+    first = launch(tmp_path / "a", 2, [job])
+    for later in (2, 3):
+        shutil.rmtree(first[name] / checkpoint.name(later))
+    compare(name, one[name], launch(tmp_path / "a", 1, [job])[name])
+
+
+def test_alone_the_collectives_do_nothing():
+    x = torch.randn(3, requires_grad=True)
+    assert parallel.world() == 1 and parallel.rank() == 0
+    assert parallel.total_with_gradient(x) is x and parallel.gather_with_gradient(x) is x
+    assert torch.equal(parallel.total(x), x) and not parallel.total(x).requires_grad
