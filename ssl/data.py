@@ -118,9 +118,10 @@ def plan(sizes: np.ndarray, batch: float, key: int, buckets: int = 1, whole: boo
 
 
 def _sort_within(order: np.ndarray, sizes: np.ndarray, window: float) -> np.ndarray:
-    """Sorts each stretch of items that cost `window` together by their size."""
-    stretch = np.floor(np.cumsum(sizes[order]) / window)
-    return order[np.lexsort((sizes[order], stretch))]
+    """Sorts each stretch of items that cost `window` together by size, up and down in turn, so that ends meet alike."""
+    cost = sizes[order]
+    stretch = np.floor(np.cumsum(cost) / window)
+    return order[np.lexsort((np.where(stretch % 2 == 0, cost, -cost), stretch))]
 
 
 def deal(items: np.ndarray, sizes: np.ndarray, shares: int) -> list[np.ndarray]:
@@ -171,6 +172,10 @@ def _stack(tensors: list[Tensor]) -> Tensor:
     if all(tensor.shape == tensors[0].shape for tensor in tensors):
         return torch.stack(tensors)
     return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True)
+
+
+def _as_it_is(loaded: Loaded) -> Loaded:
+    return loaded
 
 
 class _Shares(torch.utils.data.Dataset[Loaded]):
@@ -228,7 +233,12 @@ class Loader:
 
     def _load(self, shares: Iterator[Share]) -> Iterator[Loaded]:
         loader = torch.utils.data.DataLoader(
-            _Shares(self.dataset), batch_size=None, sampler=_Once(shares), num_workers=self.workers, pin_memory=self.pin
+            _Shares(self.dataset),
+            batch_size=None,
+            sampler=_Once(shares),
+            num_workers=self.workers,
+            pin_memory=self.pin,
+            collate_fn=_as_it_is,  # torch's default would turn tuples into lists and arrays into tensors
         )
         return iter(loader)
 

@@ -70,12 +70,11 @@ def compare(run: Path, whole: Path) -> None:
 
 def same(mine, its) -> None:
     """Raises AssertionError unless two nested values are equal to the bit."""
-    assert type(mine) is type(its)
     if isinstance(mine, dict):
         assert list(mine) == list(its)
         for name in mine:
             same(mine[name], its[name])
-    elif isinstance(mine, list):
+    elif isinstance(mine, (list, tuple)):
         for one, other in zip(mine, its, strict=True):
             same(one, other)
     elif isinstance(mine, torch.Tensor):
