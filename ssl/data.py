@@ -9,7 +9,7 @@ and starts anywhere. No result depends on the number of workers.
 import dataclasses
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +45,7 @@ class Dataset(ABC):
 
     unit: str  # what `Epoch.sizes` counts: "tokens", "seconds" or "images"
     ragged: bool  # whether items differ in length, so that batches are padded and carry lengths
+    bad: Sequence[tuple[str, str]] = ()  # names and reasons of what was found unusable when the corpus was listed
 
     @abstractmethod
     def epoch(self, key: int) -> Epoch:

@@ -104,6 +104,8 @@ class _Run:
             self._restore_optimizer(state)
         writes = run is not None and parallel.rank() == 0
         self.monitor = Monitor(run if writes else None, training.steps, self.step, data.unit)
+        for item, reason in data.bad:
+            self.monitor.bad_item(item, reason)
         self.alarm = Alarm(objective.alarms)
         self.dtype = torch.bfloat16 if loop.precision == "bf16" else torch.float32
         self.peak = matmul_peak(self.device, self.dtype) if run is not None else math.nan
@@ -340,8 +342,11 @@ class _Run:
         for share in shares:
             for item, reason in share.bad:
                 self.monitor.bad_item(item, reason)
-        if len(self.monitor.bad) > max(10, MOST_BAD * self.seen):
-            raise Stopped(f"{len(self.monitor.bad)} of {self.seen} items are bad, more than 5 %: see bad_items.jsonl")
+        bad = len(self.monitor.bad)
+        if bad > max(10, MOST_BAD * self.seen):
+            seen = max(self.seen, bad + len(self.data.epoch(0).records))  # listing has seen them all
+            if bad > MOST_BAD * seen:
+                raise Stopped(f"{bad} of {seen} items are bad, more than 5 %: see bad_items.jsonl")
 
     def _watch(self, row: dict[str, Any], shares: list[Loaded]) -> None:
         """Names steps that are not finite, and collapse."""

@@ -7,7 +7,7 @@ The normaliser and the splitting are BERT's (google-research/bert, tokenization.
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -19,14 +19,19 @@ from ..ssl.encoder import Vocabulary
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 FILE = "tokenizer.json"
+LONGEST_WORD = 100  # characters; longer ones become [UNK]
+
+
+def _normalizer(lowercase: bool) -> normalizers.Normalizer:
+    return normalizers.BertNormalizer(
+        clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=lowercase
+    )
 
 
 def _wordpiece(vocabulary: dict[str, int] | None, lowercase: bool) -> Tokenizer:
-    model = WordPiece(vocab=vocabulary or {}, unk_token="[UNK]", max_input_chars_per_word=100)
+    model = WordPiece(vocab=vocabulary or {}, unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD)
     tokenizer = Tokenizer(model)
-    tokenizer.normalizer = normalizers.BertNormalizer(
-        clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=lowercase
-    )
+    tokenizer.normalizer = _normalizer(lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     return tokenizer
@@ -42,7 +47,7 @@ def train_wordpiece(texts: Callable[[], Iterable[str]], vocab_size: int, lowerca
         texts: called twice, gives the same texts each time.
     """
     tokenizer = _wordpiece(None, lowercase)
-    alphabet, pieces = _characters(texts(), tokenizer, vocab_size // 2)
+    alphabet, pieces = _characters(_words(texts(), lowercase), vocab_size // 2)
     first = [*SPECIAL, *alphabet, *pieces]
     if len(first) >= vocab_size:
         raise ValueError(f"the texts use {len(alphabet)} characters: data.vocab_size must be above {len(first)}")
@@ -53,15 +58,22 @@ def train_wordpiece(texts: Callable[[], Iterable[str]], vocab_size: int, lowerca
         limit_alphabet=len(alphabet),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts(), trainer)
+    tokenizer.train_from_iterator((" ".join(words) for words in _words(texts(), lowercase)), trainer)
     return _wordpiece(tokenizer.get_vocab(with_added_tokens=False), lowercase)
 
 
-def _characters(texts: Iterable[str], tokenizer: Tokenizer, most: int) -> tuple[list[str], list[str]]:
+def _words(texts: Iterable[str], lowercase: bool) -> Iterator[list[str]]:
+    """The normalised words of each text; those that WordPiece gives up on are left out (they would take for ever)."""
+    normalizer = _normalizer(lowercase)
+    for text in texts:
+        yield [word for word in normalizer.normalize_str(text).split() if len(word) <= LONGEST_WORD]
+
+
+def _characters(texts: Iterable[list[str]], most: int) -> tuple[list[str], list[str]]:
     """Characters that words are made of, commonest first and at most `most`, and "##x" for those within words."""
     words: Counter[str] = Counter()
     for text in texts:
-        words.update(tokenizer.normalizer.normalize_str(text).split())
+        words.update(text)
     counts: Counter[str] = Counter()
     within: set[str] = set()
     for word, count in words.items():

@@ -71,34 +71,43 @@ def vicreg() -> Recipe:
     return dataclasses.replace(recipe, objective=objective, optimizer=optimizer, steps=187_800, batch=2048)
 
 
-def _tiny_front_end() -> PatchFrontEndConfig:
-    return PatchFrontEndConfig(size=32, patch=4, width=192, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
-
-
-def _tiny(objective: ByolConfig | VicregConfig | MockingjayConfig) -> Recipe:
-    front_end = _tiny_front_end()
+def _tiny(objective: ByolConfig | VicregConfig | MockingjayConfig, patch: int, lr: float, steps: int) -> Recipe:
+    front_end = PatchFrontEndConfig(
+        size=32, patch=patch, width=192, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)
+    )
     return Recipe(
         front_end=front_end,
         encoder=_vit(front_end, depth=4, heads=3, hidden=768),
         objective=objective,
         data=ImageDataConfig(size=32, held_out=0.05),
-        optimizer=_adamw(lr=1e-3, weight_decay=0.05),
-        steps=1500,
+        optimizer=_adamw(lr=lr, weight_decay=0.05),
+        steps=steps,
         batch=256,
-        loop=LoopConfig(evaluate_every=250, save_every=250),
+        loop=LoopConfig(evaluate_every=100, save_every=100),
     )
 
 
 def byol_tiny() -> Recipe:
-    """BYOL, 4 x 192 ViT/4 at 32 pixels: learns on CIFAR-sized images within minutes on two cores."""
-    return _tiny(ByolConfig(views=small_views(), hidden=1024, projected=128, decay=0.99))
+    """BYOL, 4 x 192 ViT/8 at 32 pixels: learns on CIFAR-sized images within minutes on two cores.
+
+    The teacher follows faster than the paper's, since the run is a thousandth as long.
+    Command: pluri pretrain vision/byol_tiny --data.path pictures
+    """
+    return _tiny(ByolConfig(views=small_views(), hidden=1024, projected=128, decay=0.98), patch=8, lr=2e-3, steps=600)
 
 
 def vicreg_tiny() -> Recipe:
-    """VICReg, 4 x 192 ViT/4 at 32 pixels: learns on CIFAR-sized images within minutes on two cores."""
-    return _tiny(VicregConfig(views=small_views(), projected=1024))
+    """VICReg, 4 x 192 ViT/8 at 32 pixels: learns on CIFAR-sized images within minutes on two cores.
+
+    Command: pluri pretrain vision/vicreg_tiny --data.path pictures
+    """
+    return _tiny(VicregConfig(views=small_views(), projected=1024), patch=8, lr=1e-3, steps=300)
 
 
 def mockingjay_tiny() -> Recipe:
-    """Masked patches by Mockingjay's objective (75 % hidden, all as zeros), 4 x 192 ViT/4 at 32 pixels."""
-    return _tiny(MockingjayConfig(mask_share=0.75, span=1, as_zero=1.0, as_other=0.0))
+    """Masked patches by Mockingjay's objective (75 % hidden, all as zeros), 4 x 192 ViT/4 at 32 pixels.
+
+    Command: pluri pretrain vision/mockingjay_tiny --data.path pictures
+    """
+    objective = MockingjayConfig(mask_share=0.75, span=1, as_zero=1.0, as_other=0.0)
+    return _tiny(objective, patch=4, lr=1e-3, steps=500)
