@@ -239,7 +239,7 @@ class Loader:
             sampler=_Once(shares),
             num_workers=self.workers,
             pin_memory=self.pin,
-            collate_fn=_as_it_is,  # torch's default would turn tuples into lists and arrays into tensors
+            collate_fn=_as_it_is,  # pyright: ignore[reportArgumentType]  torch's own turns arrays into tensors
         )
         return iter(loader)
 

@@ -54,6 +54,7 @@ def test_loss_and_all_gradients_equal_those_of_transformers(tmp_path):
         for parameter in theirs.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     data = batch()
+    assert data.lengths is not None
     weights = {name: parameter.detach().clone() for name, parameter in theirs.named_parameters()}
     state = converted(theirs, tmp_path, weights)
     ours = BertConfig().build(published.from_hf(tmp_path))

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The order of the data: a pure function, balanced, complete, and the same with any number of workers."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -85,18 +87,18 @@ def take(loader: Loader, start: Position, count: int) -> list:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_loader_goes_on_from_anywhere_with_any_number_of_workers(workers):
-    settings = dict(dataset=Numbers(), batch=30.0, seed=3, accumulate=2, buckets=2)
-    whole = take(Loader(**settings), Position(0, 0), 40)
+    loader = Loader(dataset=Numbers(), batch=30.0, seed=3, accumulate=2, buckets=2)
+    whole = take(loader, Position(0, 0), 40)
     assert len({shares[-1][3].epoch for shares in whole}) > 2
     for number in (0, 7, 31):
         start = whole[number - 1][-1][3] if number else Position(0, 0)
-        assert take(Loader(**settings, workers=workers), start, 5) == whole[number : number + 5]
+        assert take(dataclasses.replace(loader, workers=workers), start, 5) == whole[number : number + 5]
 
 
 def test_ranks_share_a_batch_without_overlap():
-    settings = dict(dataset=Numbers(), batch=30.0, seed=3)
-    alone = take(Loader(**settings), Position(0, 0), 6)
-    ranks = [take(Loader(**settings, rank=rank, world=2), Position(0, 0), 6) for rank in (0, 1)]
+    loader = Loader(dataset=Numbers(), batch=30.0, seed=3)
+    alone = take(loader, Position(0, 0), 6)
+    ranks = [take(dataclasses.replace(loader, rank=rank, world=2), Position(0, 0), 6) for rank in (0, 1)]
     for step in range(6):
         both = [key for rank in ranks for key in rank[step][0][1]]
         assert sorted(both) == sorted(alone[step][0][1])
@@ -117,6 +119,7 @@ def test_bad_items_are_left_out_and_named():
     lengths = [loaded.batch for loaded in Loader(dataset=Numbers(), batch=30.0, seed=0).all() if loaded.batch]
     assert sum(len(batch.inputs) for batch in lengths) == 100
     for batch in lengths:
+        assert batch.lengths is not None
         assert batch.inputs.shape[1] == batch.lengths.max() and (batch.inputs != 0).sum(1).le(batch.lengths).all()
 
 

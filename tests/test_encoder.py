@@ -94,7 +94,9 @@ def test_positions_tell_a_row_from_its_reverse_and_none_does_not():
 
 
 def test_sinusoidal_positions_are_the_papers():
-    table = positions.SinusoidalPositionsConfig(length=50).build(16, 4).table
+    built = positions.SinusoidalPositionsConfig(length=50).build(16, 4)
+    assert isinstance(built, positions.SinusoidalPositions)
+    table = built.table
     for place in (0, 1, 49):
         for i in range(8):
             angle = place / 10_000 ** (2 * i / 16)

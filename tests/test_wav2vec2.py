@@ -215,6 +215,7 @@ def test_the_loss_equals_that_of_fairseq2(tmp_path, monkeypatch):
     soft = ours.quantizer(targets, keys, chosen.real).perplexity
     assert (12 - soft.item()) / 12 == pytest.approx(its.diversity.item() / 12, rel=1e-5)
     energy = ours.backbone.front_end.units(wave).energy
+    assert energy is not None
     assert energy.item() == pytest.approx(its.features_penalty.item() / 12, rel=1e-5)
     trained = ours.compare(ours.backbone.front_end.units(wave), masked, chosen, negatives, keys, counts)
     parts = trained["contrastive_loss"] + 0.1 * trained["diversity_loss"] + 10.0 * trained["feature_penalty"]

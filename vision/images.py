@@ -51,7 +51,6 @@ class ImageDataset(Dataset):
     def __init__(self, config: ImageDataConfig, split: str) -> None:
         self.config = config
         self.channels = config.channels
-        self.bad: list[tuple[str, str]] = []
         root = _find_root(config)
         self.root = root
         self.paths: list[Path] = []
