@@ -131,12 +131,9 @@ def normalize(x: Tensor, rows: Rows) -> Tensor:
 def kaldi_filters(bins: int, size: int, low: float = 20.0, high: float = RATE / 2) -> Tensor:
     """(size / 2, bins): triangles that are even in mel = 1127 ln(1 + f / 700), as Kaldi's; without the Nyquist bin."""
 
-    def mel(hertz: Tensor) -> Tensor:
-        return 1127.0 * torch.log1p(hertz / 700.0)
-
-    ends = mel(torch.tensor([low, high], dtype=torch.float64))
-    edges = torch.linspace(float(ends[0]), float(ends[1]), bins + 2, dtype=torch.float64)
-    at = mel(torch.arange(size // 2, dtype=torch.float64) * RATE / size)[:, None]
+    first, last = (1127.0 * math.log1p(hertz / 700.0) for hertz in (low, high))
+    edges = torch.linspace(first, last, bins + 2, dtype=torch.float64)
+    at = 1127.0 * torch.log1p(torch.arange(size // 2, dtype=torch.float64) * RATE / size / 700.0)[:, None]
     up = (at - edges[:-2]) / (edges[1:-1] - edges[:-2])
     down = (edges[2:] - at) / (edges[2:] - edges[1:-1])
     return torch.minimum(up, down).clamp(min=0.0).float()

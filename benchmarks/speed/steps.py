@@ -94,7 +94,8 @@ def bert(device: torch.device, dtype: torch.dtype, small: bool) -> Work:
     _, ours = _ours(recipe, batch, device, dtype)
     config = transformers.BertConfig(**sizes)
     config._attn_implementation = "sdpa"
-    model = transformers.BertForPreTraining(config).to(device).train()
+    model = transformers.BertForPreTraining(config).train()
+    nn.Module.to(model, device)
     masked = real & (torch.tensor(rng.random(ids.shape)) < 0.15)
     inputs = {
         "input_ids": torch.where(masked, 103, ids),
@@ -126,13 +127,14 @@ def wav2vec2(device: torch.device, dtype: torch.dtype, small: bool) -> Work:
             hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024
         )
     _, ours = _ours(recipe, Batch(wave, lengths, _keys(4)), device, dtype)
-    model = transformers.Wav2Vec2ForPreTraining(config).to(device).train()
+    model = transformers.Wav2Vec2ForPreTraining(config).train()
+    nn.Module.to(model, device)
     attention = (torch.arange(wave.shape[1]) < lengths[:, None]).long()
     there = wave.to(device), attention.to(device)
 
     def loss() -> Tensor:
         frames = int(model._get_feat_extract_output_lengths(wave.shape[1]))
-        real = model._get_feature_vector_attention_mask(frames, attention)
+        real = model._get_feature_vector_attention_mask(frames, attention)  # pyright: ignore[reportArgumentType]
         hidden = theirs_module._compute_mask_indices((4, frames), 0.65, 10, attention_mask=real, min_masks=2)
         sampled = theirs_module._sample_negative_indices((4, frames), 100, mask_time_indices=hidden)
         out = model(
