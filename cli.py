@@ -16,11 +16,9 @@ COMMANDS = {
     "list": "recipes and tasks",
     "pretrain": "pre-train an encoder by a recipe, or go on with a run: pluri pretrain RECIPE|RUN [--data.path P] ...",
     "evaluate": "score an encoder: pluri evaluate TASK ENCODER [--data.path P] ...",
-    "extract": "features of files to disk: pluri extract ENCODER INPUTS --out DIR",
     "export": "to another library's format: pluri export ENCODER --to hf --out DIR",
     "report": "one HTML page of runs and scores: pluri report DIR...",
     "demo": "a tour on embedded data: offline, minutes",
-    "bench": "speed beside other libraries",
     "doctor": "versions, devices, and what does not fit together",
 }
 
@@ -158,10 +156,8 @@ RUN: dict[str, Callable[[list[str]], None]] = {
     "list": list_names,
     "pretrain": pretrain,
     "evaluate": _elsewhere("evaluate"),
-    "extract": _elsewhere("extract"),
     "export": _elsewhere("export"),
     "report": _elsewhere("report"),
     "demo": _elsewhere("demo"),
-    "bench": _elsewhere("bench"),
     "doctor": doctor,
 }
