@@ -87,7 +87,7 @@ def _docstrings(package: str, most: int) -> list[str]:
 
 
 def _is_prose(text: str) -> bool:
-    return len(text) > 40 and not re.search(r">>>|::|----|====|\.\. |\t", text) and text.strip()[0].isalpha()
+    return len(text) > 40 and not re.search(r">>>|::|----|====|\.\. |\t|[\\{}|]", text) and text.strip()[0].isalpha()
 
 
 def speech(folder: Path, speakers: int = 12, sentences: int = 16, seed: int = 0) -> tuple[Path, Path]:

@@ -16,6 +16,7 @@ import torch
 from tokenizers import Tokenizer
 
 from ..speech.corpus import AudioDataConfig
+from ..ssl.config import Config
 from ..ssl.data import Dataset, Epoch, Item, held_out
 from ..ssl.encoder import Backbone
 from ..text import tokenizer as wordpiece
@@ -27,7 +28,7 @@ TEXT_COLUMNS = ("text", "sentence")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LabelledConfig:
+class LabelledConfig(Config):
     """Where labelled items are."""
 
     path: str = ""  # folder or table

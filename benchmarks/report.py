@@ -93,10 +93,9 @@ def curve(run: Path) -> "Figure":
     axes = figure.add_subplot()
     steps = [row["step"] for row in rows]
     losses = [float(row["loss"]) for row in rows]
-    mean, means = losses[0], []
-    for loss in losses:
-        mean += 0.05 * (loss - mean)
-        means.append(mean)
+    window = max(1, len(losses) // 20)
+    padded = losses[:1] * window + losses
+    means = [sum(padded[i + 1 : i + 1 + window]) / window for i in range(len(losses))]
     axes.plot(steps, losses, color="#b9cde0", linewidth=0.8)
     axes.plot(steps, means, color="#1f5a99", label="loss, running mean")
     held = [(row["step"], float(row["held_out_loss"])) for row in rows if "held_out_loss" in row]

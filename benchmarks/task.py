@@ -103,8 +103,7 @@ class Supervised(Objective):
         self.frozen = frozen
         self.mixture = Mixture(backbone.encoder.config.depth + 1) if frozen else None
         self.head = task.head(backbone.encoder.config.width)
-        if frozen:
-            backbone.requires_grad_(False)
+        backbone.requires_grad_(not frozen)
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         return {"targets": torch.tensor(float(self.task.count(batch)), device=batch.inputs.device)}
