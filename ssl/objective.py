@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,7 @@ class Objective(nn.Module, ABC):
     the sum of the losses of a step's shares, averaged over ranks, is the mean over the whole batch.
     """
 
-    alarms: Mapping[str, float] = {}  # scalars that mean collapse when they stay below a value
+    alarms: ClassVar[Mapping[str, float]] = {}  # scalars that mean collapse when they stay below a value
 
     batch_statistics: bool = False  # whether the loss joins items of a batch, so that accumulation would change it
 

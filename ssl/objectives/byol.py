@@ -5,7 +5,8 @@ Works on any front end, with views that fit it. Shape letters: B rows, D width, 
 """
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,7 @@ class Byol(Objective):
     """Twice the cosine distance between predictions and the teacher's projections, both ways."""
 
     batch_statistics = True
+    alarms: ClassVar[Mapping[str, float]] = {"embedding_std": 0.05}
 
     def __init__(self, config: ByolConfig, backbone: Backbone) -> None:
         super().__init__(backbone)

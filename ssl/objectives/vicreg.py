@@ -5,7 +5,8 @@ Works on any front end, with views that fit it. Shape letters: B rows of all ran
 """
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -38,6 +39,7 @@ class Vicreg(Objective):
     """Invariance, variance and covariance of the two views' projections, with statistics over all ranks."""
 
     batch_statistics = True
+    alarms: ClassVar[Mapping[str, float]] = {"embedding_std": 0.05}
 
     def __init__(self, config: VicregConfig, backbone: Backbone) -> None:
         super().__init__(backbone)

@@ -5,6 +5,8 @@ Works on any front end whose units are vectors. Shape letters: B rows, T units, 
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +40,9 @@ class Wav2Vec2Config(ObjectiveConfig):
 
 class Wav2Vec2(Objective):
     """A contrastive loss over hidden units, a diversity loss over codes, and a penalty on large features."""
+
+    # One code in each of two groups: then all negatives are the target's own code, and the loss falls to nothing.
+    alarms: ClassVar[Mapping[str, float]] = {"code_perplexity": 4.0}
 
     def __init__(self, config: Wav2Vec2Config, backbone: Backbone) -> None:
         super().__init__(backbone)
