@@ -128,7 +128,7 @@ def test_a_gzip_file_that_was_cut_off_is_named_and_its_beginning_used(tmp_path):
     assert bad == [(str(path), bad[0][1])] and "ended before" in bad[0][1]
 
 
-@pytest.mark.xfail(strict=True, reason="text/documents.py:83 BadGzipFile is an OSError whose strerror is None")
+@pytest.mark.xfail(strict=True, reason="text/documents.py BadGzipFile is an OSError whose strerror is None")
 def test_a_file_that_is_no_gzip_file_is_named_with_a_reason(tmp_path):
     path = tmp_path / "plain.txt.gz"
     path.write_bytes(b"Plain text that somebody called .gz.\n")
@@ -137,7 +137,7 @@ def test_a_file_that_is_no_gzip_file_is_named_with_a_reason(tmp_path):
     assert "None" not in bad[0][1] and "gzip" in bad[0][1].lower()
 
 
-@pytest.mark.xfail(strict=True, reason="text/documents.py:82 zlib.error is neither OSError nor EOFError and gets out")
+@pytest.mark.xfail(strict=True, reason="text/documents.py zlib.error is neither OSError nor EOFError and gets out")
 def test_a_gzip_file_with_spoilt_content_is_named(tmp_path):
     path = tmp_path / "spoilt.txt.gz"
     path.write_bytes(gzip.compress(b"x")[:10] + b"\xff" * 100)
@@ -145,7 +145,7 @@ def test_a_gzip_file_with_spoilt_content_is_named(tmp_path):
     assert found == [] and [name for name, _ in bad] == [str(path)]
 
 
-@pytest.mark.xfail(strict=True, reason="text/documents.py:64,71 files() ignores case, documents() does not")
+@pytest.mark.xfail(strict=True, reason="text/documents.py files() ignores case, documents() does not")
 def test_suffixes_in_capitals_are_read_like_any_others(tmp_path):
     path = tmp_path / "A.TXT.GZ"
     path.write_bytes(gzip.compress(b"One.\n\nTwo.\n"))
@@ -257,7 +257,7 @@ def test_a_vocabulary_without_special_tokens_and_a_missing_one_are_refused(vocab
         tokenizer.load_tokenizer(tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="text/tokenizer.py:117 splitlines() also splits at U+2028, U+0085 and their kin")
+@pytest.mark.xfail(strict=True, reason="text/tokenizer.py splitlines() also splits at U+2028, U+0085 and their kin")
 def test_tokens_that_are_strange_line_ends_do_not_move_the_ids_behind_them(tmp_path):
     transformers = pytest.importorskip("transformers")
     tokens = [*tokenizer.SPECIAL, "\u2028", "\u0085", "a", "##b"]
@@ -530,9 +530,10 @@ def test_each_epoch_cuts_anew_and_windows_limit_it(samples, vocabulary, tmp_path
 
 
 def test_settings_that_cannot_work_are_refused(samples, tmp_path):
-    for settings, message in (({"longest": 4}, "data.longest"), ({"tokenizer": "nowhere"}, "set data.tokenizer")):
-        with pytest.raises(ValueError, match=message):
-            build(samples["text"], tmp_path, **settings)
+    with pytest.raises(ValueError, match="data.longest"):
+        build(samples["text"], tmp_path, longest=4)
+    with pytest.raises(ValueError, match="set data.tokenizer"):
+        build(samples["text"], tmp_path, tokenizer="nowhere")
     with pytest.raises(ValueError, match="set --data.path"):
         TextDataConfig().build("train", tmp_path)
     (tmp_path / "blank.txt").write_text(" \n\n")
