@@ -174,11 +174,11 @@ class _Joined(Dataset):
 
 def _table(path: Path) -> list[dict[str, str]]:
     """The rows of a TSV (quoting off) or CSV with a header that names `label`."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8-sig").split("\n")
     if path.suffix == ".csv":
-        rows = list(csv.DictReader(lines))
+        rows = list(csv.DictReader([f"{line}\n" for line in lines if line]))
     else:
-        rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+        rows = list(csv.DictReader([line for line in lines if line], delimiter="\t", quoting=csv.QUOTE_NONE))
     if not rows or rows[0].get("label") is None:
         raise ValueError(f"{path} needs a header with the column label, and rows below it")
     for number, row in enumerate(rows, start=2):

@@ -8,7 +8,7 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -134,27 +134,48 @@ def _list(path: Path) -> tuple[Path, list[Clip]]:
 
 
 def _read_manifest(path: Path) -> tuple[Path, list[Clip]]:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    if path.suffix == ".tsv" and lines and "\t" not in lines[0] and Path(lines[0]).is_dir():
+    lines = path.read_text(encoding="utf-8-sig").split("\n")
+    kind = path.suffix.lower()
+    if kind == ".tsv" and "\t" not in lines[0] and Path(lines[0]).is_dir():
         names = [line.split("\t")[0] for line in lines[1:] if line]
         return Path(lines[0]), [Clip(name, 0.0, -1.0) for name in names]
-    if path.suffix == ".jsonl":
-        rows = [json.loads(line) for line in lines if line.strip()]
-    else:
-        rows = list(csv.DictReader(lines, delimiter="\t" if path.suffix == ".tsv" else ","))
-    clips = []
-    for number, row in enumerate(rows, start=1):
-        if not row.get("path"):
-            raise ValueError(f"{path}, row {number}: no column path; a manifest has path and perhaps start and end")
-        try:
-            start = float(row.get("start") or 0.0)
-            end = float(row.get("end") or -1.0)
-        except ValueError as error:
-            raise ValueError(f"{path}, row {number}: start and end must be seconds") from error
-        clips.append(Clip(row["path"], start, end - start if end >= 0.0 else -1.0))
+    clips = [
+        _manifest_clip(row, f"{path}, row {number}") for number, row in enumerate(_rows(lines, kind, path), start=1)
+    ]
     if not clips:
         raise ValueError(f"{path} lists no clips")
     return path.parent, clips
+
+
+def _rows(lines: list[str], kind: str, path: Path) -> list[dict[str, Any]]:
+    """The rows of a manifest; in a .tsv quotes are characters like any other."""
+    if kind == ".tsv":
+        return list(csv.DictReader([line for line in lines if line], delimiter="\t", quoting=csv.QUOTE_NONE))
+    if kind == ".csv":
+        return list(csv.DictReader([f"{line}\n" for line in lines if line]))
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path}, line {number} is no JSON: {error}") from error
+            if not isinstance(rows[-1], dict):
+                raise ValueError(f"{path}, line {number} is no object with a path")
+    return rows
+
+
+def _manifest_clip(row: dict[str, Any], place: str) -> Clip:
+    if not row.get("path"):
+        raise ValueError(f"{place}: no column path; a manifest has path and perhaps start and end")
+    try:
+        start = float(row.get("start") or 0.0)
+        end = None if row.get("end") in (None, "") else float(row["end"])
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{place}: start and end must be seconds") from error
+    if start < 0.0 or (end is not None and end <= start):
+        raise ValueError(f"{place}: a clip must start at 0 or later and end after its start, not {start:g} to {end}")
+    return Clip(str(row["path"]), start, -1.0 if end is None else end - start)
 
 
 def _scan(root: Path, listed: list[Clip]) -> tuple[list[Clip], list[tuple[str, str]]]:

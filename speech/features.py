@@ -123,6 +123,7 @@ def deltas(x: Tensor, rows: Rows) -> Tensor:
 def normalize(x: Tensor, rows: Rows) -> Tensor:
     """(N, U): each row's features less their mean, over their standard deviation (unbiased, as s3prl; 1e-10 added)."""
     centred = x - rows.mean(x)[rows.row]
+    centred = centred - rows.mean(centred)[rows.row]  # else a constant row would be its rounding over itself
     count = torch.tensor(rows.lengths, dtype=torch.float32).to(x.device, non_blocking=True)[:, None]
     variance = rows.mean(centred.square()) * count / (count - 1.0).clamp(min=1.0)
     return centred / (variance.sqrt() + 1e-10)[rows.row]

@@ -73,7 +73,8 @@ def normal(keys: Tensor, n: int) -> Tensor:
     pairs = uniform(keys, 2 * ((n + 1) // 2))
     radius = (-2.0 * torch.log1p(-pairs[..., 0::2])).sqrt()
     angle = 2.0 * math.pi * pairs[..., 1::2]
-    return torch.cat([radius * angle.cos(), radius * angle.sin()], dim=-1)[..., :n]
+    # Side by side, so that the numbers do not depend on how many are drawn.
+    return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1).flatten(-2)[..., :n]
 
 
 def integers(keys: Tensor, n: int, high: int | Tensor) -> Tensor:

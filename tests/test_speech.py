@@ -133,10 +133,6 @@ def test_features_of_a_row_alone_equal_those_in_a_padded_batch(kind):
         assert (alone[0] - row[:count]).abs().max() < 1e-4
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="speech/features.py the rounding of a constant's mean is divided by itself: a silent row becomes +-1",
-)
 def test_normalised_silence_is_zero():
     lengths = torch.tensor([16000, 9000])
     x = torch.zeros(2, 16000)
@@ -504,28 +500,24 @@ def refused_or_named(path, tmp_path):
         return path.name in str(error)
 
 
-@pytest.mark.xfail(strict=True, reason="speech/corpus.py a negative length means: to the end of the file")
 def test_a_piece_that_ends_before_it_begins_is_refused_or_named(tmp_path):
     numbered(tmp_path / "a.wav", 2.0)
     (tmp_path / "list.csv").write_text("path,start,end\na.wav,1.5,0.5\na.wav,0,1\n")
     assert refused_or_named(tmp_path / "list.csv", tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="speech/corpus.py nobody looks whether start is below 0")
 def test_a_piece_that_begins_before_its_file_is_refused_or_named(tmp_path):
     numbered(tmp_path / "a.wav", 2.0)
     (tmp_path / "list.csv").write_text("path,start,end\na.wav,-1,0.5\na.wav,0,1\n")
     assert refused_or_named(tmp_path / "list.csv", tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="speech/corpus.py an error of json names neither file nor row")
 def test_a_broken_line_of_a_manifest_is_refused_by_name(tmp_path):
     numbered(tmp_path / "a.wav", 2.0)
     (tmp_path / "list.jsonl").write_text('{"path": "a.wav"\n{"path": "a.wav"}\n')
     assert refused_or_named(tmp_path / "list.jsonl", tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="speech/corpus.py suffixes in capitals are admitted and then misread")
 @pytest.mark.parametrize("suffix", ["TSV", "JSONL"])
 def test_manifests_with_suffixes_in_capitals_are_read(suffix, tmp_path):
     numbered(tmp_path / "a.wav", 1.0)
@@ -535,14 +527,12 @@ def test_manifests_with_suffixes_in_capitals_are_read(suffix, tmp_path):
     assert len(speech(tmp_path / f"LIST.{suffix}", tmp_path / "cache").clips) == 4
 
 
-@pytest.mark.xfail(strict=True, reason="speech/corpus.py the mark that Excel puts first is taken into a column's name")
 def test_manifests_with_a_byte_order_mark_are_read(tmp_path):
     numbered(tmp_path / "a.wav", 1.0)
     (tmp_path / "list.csv").write_text("path,start\na.wav,0.5\n", encoding="utf-8-sig")
     assert speech(tmp_path / "list.csv", tmp_path / "cache").clips == [("a.wav", 0.5, 0.5)]
 
 
-@pytest.mark.xfail(strict=True, reason="speech/corpus.py in a .tsv a quote that opens a field swallows the next rows")
 def test_quotes_in_the_transcripts_of_a_tsv_swallow_no_rows(tmp_path):
     # Common Voice's files are like that: path and sentence, tabs between, quotes as they are.
     numbered(tmp_path / "a.wav", 1.0)
@@ -651,10 +641,7 @@ def test_the_two_views_of_a_row_differ_and_each_is_the_same_again():
 
 
 @pytest.mark.parametrize("noise", [(200.0, 200.0), (10.0, 40.0)], ids=["crop_and_gain", "noise"])
-def test_the_view_of_a_row_depends_on_nothing_but_the_row_and_its_key(noise, request):
-    if request.node.callspec.id == "noise":
-        reason = "ssl/draw.py normal(): the i-th of n normal numbers depends on n, in speech/views.py the longest row"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+def test_the_view_of_a_row_depends_on_nothing_but_the_row_and_its_key(noise):
     lengths = torch.tensor([20000, 16000, 9000, 500])
     x = waves(lengths, spoilt=False)
     out, kept = views(x, lengths, view_keys(4), noise=noise)

@@ -128,7 +128,6 @@ def test_a_gzip_file_that_was_cut_off_is_named_and_its_beginning_used(tmp_path):
     assert bad == [(str(path), bad[0][1])] and "ended before" in bad[0][1]
 
 
-@pytest.mark.xfail(strict=True, reason="text/documents.py BadGzipFile is an OSError whose strerror is None")
 def test_a_file_that_is_no_gzip_file_is_named_with_a_reason(tmp_path):
     path = tmp_path / "plain.txt.gz"
     path.write_bytes(b"Plain text that somebody called .gz.\n")
@@ -137,7 +136,6 @@ def test_a_file_that_is_no_gzip_file_is_named_with_a_reason(tmp_path):
     assert "None" not in bad[0][1] and "gzip" in bad[0][1].lower()
 
 
-@pytest.mark.xfail(strict=True, reason="text/documents.py zlib.error is neither OSError nor EOFError and gets out")
 def test_a_gzip_file_with_spoilt_content_is_named(tmp_path):
     path = tmp_path / "spoilt.txt.gz"
     path.write_bytes(gzip.compress(b"x")[:10] + b"\xff" * 100)
@@ -145,7 +143,6 @@ def test_a_gzip_file_with_spoilt_content_is_named(tmp_path):
     assert found == [] and [name for name, _ in bad] == [str(path)]
 
 
-@pytest.mark.xfail(strict=True, reason="text/documents.py files() ignores case, documents() does not")
 def test_suffixes_in_capitals_are_read_like_any_others(tmp_path):
     path = tmp_path / "A.TXT.GZ"
     path.write_bytes(gzip.compress(b"One.\n\nTwo.\n"))
@@ -257,7 +254,6 @@ def test_a_vocabulary_without_special_tokens_and_a_missing_one_are_refused(vocab
         tokenizer.load_tokenizer(tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="text/tokenizer.py splitlines() also splits at U+2028, U+0085 and their kin")
 def test_tokens_that_are_strange_line_ends_do_not_move_the_ids_behind_them(tmp_path):
     transformers = pytest.importorskip("transformers")
     tokens = [*tokenizer.SPECIAL, "\u2028", "\u0085", "a", "##b"]
@@ -360,8 +356,9 @@ def test_pairs_are_spread_like_those_of_the_published_code(longest, short):
         np.diff(shard.sentences[first : last + 1]).tolist()
         for first, last in zip(shard.documents[:-1], shard.documents[1:], strict=True)
     ]
-    theirs = published_pairs(lengths, longest, short, random.Random(0))
-    table = pair_table(shard, np.arange(1500), longest, short, draw.key(0))
+    # Short items come in heaps, so that one draw's number of pairs has a deviation of 2 %.
+    theirs = np.concatenate([published_pairs(lengths, longest, short, random.Random(seed)) for seed in range(6)])
+    table = np.concatenate([pair_table(shard, np.arange(1500), longest, short, draw.key(seed)) for seed in range(6)])
     ours = np.stack([table[:, 2] - table[:, 1], table[:, 4] - table[:, 3], table[:, 5]], axis=1)
     assert abs(len(ours) / len(theirs) - 1) < 0.03
     assert np.abs(ours.mean(0) / theirs.mean(0) - 1).max() < 0.03

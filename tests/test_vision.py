@@ -381,7 +381,6 @@ def test_grey_levels_of_16_bits_are_scaled_to_8(tmp_path):
     assert read_image(tmp_path / "a.png", 8, 3).shape == (3, 8, 8)
 
 
-@pytest.mark.xfail(strict=True, reason="vision/images.py the depth is guessed from the brightest pixel, not the mode")
 def test_a_dark_image_of_16_bits_stays_dark(tmp_path):
     Image.fromarray(np.full((8, 8), 200, np.uint16)).save(tmp_path / "dark.png")
     assert read_image(tmp_path / "dark.png", 8, 1).max() <= 1
@@ -488,10 +487,6 @@ def test_the_hand_made_python_2_pickle_is_one():
     assert content[b"labels"] == cifar(5)[b"labels"] and (content[b"data"] == cifar(5)[b"data"]).all()
 
 
-REFUSED = "vision/pickles.py _dtype(): python 2's strings are bytes here, and b'u1' is refused: no official file loads"
-
-
-@pytest.mark.xfail(strict=True, reason=REFUSED)
 def test_the_official_files_of_cifar_10_are_read(tmp_path):
     for i in (1, 2):
         (tmp_path / f"data_batch_{i}").write_bytes(b"\x80\x02" + python2(cifar(5, i)) + b".")
@@ -503,7 +498,6 @@ def test_the_official_files_of_cifar_10_are_read(tmp_path):
     assert len(images(tmp_path, part="test").records) == 3
 
 
-@pytest.mark.xfail(strict=True, reason=REFUSED)
 def test_the_official_files_of_cifar_100_are_read(tmp_path):
     for name, n in (("train", 6), ("test", 2)):
         content = {**cifar(n, labels=b"fine_labels"), b"coarse_labels": [0] * n}
@@ -512,16 +506,7 @@ def test_the_official_files_of_cifar_100_are_read(tmp_path):
     assert data.labels == cifar(6)[b"labels"] and len(images(tmp_path, part="test").records) == 2
 
 
-@pytest.mark.parametrize(
-    "protocol",
-    [
-        *range(5),
-        pytest.param(
-            5,
-            marks=pytest.mark.xfail(strict=True, reason="vision/pickles.py protocol 5 makes arrays by _frombuffer"),
-        ),
-    ],
-)
+@pytest.mark.parametrize("protocol", range(6))
 def test_files_in_cifars_format_that_python_3_wrote_are_read(protocol, tmp_path):
     content = {key.decode(): value for key, value in cifar(4).items()}
     for table in (cifar(4), content):
@@ -593,7 +578,6 @@ def test_pickles_that_were_cut_off_or_spoilt_are_bad(tmp_path):
             pickles.read(tmp_path / "a")
 
 
-@pytest.mark.xfail(strict=True, reason="vision/pickles.py MemoryError gets out of a file that asks for too much")
 def test_a_pickle_that_asks_for_all_memory_is_bad(tmp_path):
     shape = b"\x8a\x06\x00\x00\x00\x00\x00\x7f"  # some 10^14 bytes
     (tmp_path / "a").write_bytes(b"\x80\x02cnumpy\nndarray\n" + shape + b"\x85X\x02\x00\x00\x00u1\x86R.")
@@ -652,7 +636,6 @@ def test_idx_files_that_are_cut_off_or_of_another_kind_are_refused_by_name(tmp_p
         images(tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="vision/images.py zlib.error is neither OSError nor EOFError and gets out")
 def test_a_spoilt_packed_idx_file_is_refused_by_name(tmp_path):
     write_idx(tmp_path, True)
     path = tmp_path / "train-images-idx3-ubyte.gz"
@@ -661,7 +644,6 @@ def test_a_spoilt_packed_idx_file_is_refused_by_name(tmp_path):
         images(tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="vision/images.py torchvision leaves both in MNIST/raw; each image counts twice")
 def test_a_folder_with_both_the_packed_and_the_plain_files_holds_each_image_once(tmp_path):
     for packed in (True, False):
         write_idx(tmp_path, packed)
@@ -698,7 +680,6 @@ def test_the_mnist_that_is_there_loads(part, count):
     assert np.mean(means) == pytest.approx(0.1307 * 255, rel=0.1)
 
 
-@pytest.mark.xfail(strict=True, reason=REFUSED)
 @pytest.mark.parametrize(("part", "count"), [("train", 1500), ("test", 500)])
 def test_the_cifar_10_that_is_there_loads(part, count):
     data = images(trial("cifar10") / "cifar-10-batches-py", part=part)

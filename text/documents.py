@@ -4,6 +4,7 @@
 import gzip
 import os
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,13 +57,13 @@ def documents(path: Path, bad: list[tuple[str, str]]) -> Iterator[list[str]]:
     Lines are sentences or paragraphs; an empty line ends a document, and so does the end of the file. In parquet files
     each row of the column "text" is a document. What cannot be read is put into `bad` with its reason.
     """
-    if path.suffix == ".parquet":
+    if path.name.lower().endswith(".parquet"):
         yield from _parquet(path, bad)
         return
     lines: list[str] = []
     undecodable = 0
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
             if b"\0" in file.peek(8192)[:8192]:
                 bad.append((str(path), "not a text file: it has zero bytes"))
                 return
@@ -74,8 +75,9 @@ def documents(path: Path, bad: list[tuple[str, str]]) -> Iterator[list[str]]:
                 elif lines:
                     yield lines
                     lines = []
-    except (OSError, EOFError) as error:
-        bad.append((str(path), f"cannot be read: {error.strerror if isinstance(error, OSError) else error}"))
+    except (OSError, EOFError, zlib.error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        bad.append((str(path), f"cannot be read: {reason}"))
     if undecodable:
         bad.append((str(path), f"{undecodable} lines are not UTF-8; the bytes in question were left out"))
     if lines:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..ssl import draw
+
 COLUMNS = 6  # item, start and end of A, start and end of B (tokens of the shard), whether B is random
 
 
@@ -60,7 +62,7 @@ def pair_table(shard: Shard, chosen: np.ndarray, longest: int, short: float, key
     """
     if len(chosen) < 2:
         raise ValueError("next sentence prediction needs at least two documents: set data.pairs=False (and no NSP)")
-    random = _generator(key)
+    random = _generator(draw.key(key, "pairs"))
     builder = _PairBuilder(shard, chosen, longest - 3, random)
     targets = np.where(
         random.random(len(chosen)) < short, random.integers(2, longest - 2, len(chosen)), longest - 3

@@ -113,7 +113,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 
 def _from_vocabulary(path: Path) -> Tokenizer:
-    tokens = path.read_text(encoding="utf-8").splitlines()
+    tokens = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     settings = path.with_name("tokenizer_config.json")
     lowercase = json.loads(settings.read_text()).get("do_lower_case", True) if settings.is_file() else True
     return _wordpiece({token: number for number, token in enumerate(tokens)}, lowercase)

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import os
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,7 +138,9 @@ def _cifar_files(root: Path, part: str) -> list[Path]:
 
 
 def _idx_files(root: Path, part: str) -> list[Path]:
-    return sorted(path for path in root.glob(f"{IDX.get(part, part)}*images*idx3*") if path.is_file())
+    found = [path for path in root.glob(f"{IDX.get(part, part)}*images*idx3*") if path.is_file()]
+    plain = {path.name for path in found if path.suffix != ".gz"}  # torchvision leaves the packed file beside it
+    return sorted(path for path in found if path.suffix != ".gz" or path.stem not in plain)
 
 
 def _read_idx(path: Path) -> tuple[np.ndarray, list[int]]:
@@ -153,7 +156,7 @@ def _read_idx(path: Path) -> tuple[np.ndarray, list[int]]:
 def _idx_array(path: Path, dimensions: int) -> np.ndarray:
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise BadItem(f"cannot be read: {error}") from error
     head = 4 + 4 * dimensions
     if len(content) < head or content[:4] != bytes((0, 0, 8, dimensions)):
@@ -190,7 +193,10 @@ def _square(image, size: int, channels: int) -> torch.Tensor:  # noqa: ANN001
 
     if image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
         array = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if array.max(initial=0.0) > 255.0 else 255.0
+        brightest = array.max(initial=0.0)
+        top = 65535.0 if image.mode.startswith("I;16") or brightest > 255.0 else 255.0
+        if image.mode == "F" and brightest <= 1.0:
+            top = 1.0
         image = Image.fromarray((array.clip(0.0, top) * (255.0 / top)).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")

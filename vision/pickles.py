@@ -21,6 +21,8 @@ class _Unpickler(pickle.Unpickler):
             return np.ndarray
         if module == "numpy" and name == "dtype":
             return _dtype
+        if name == "_frombuffer" and module in ("numpy.core.numeric", "numpy._core.numeric"):
+            return _frombuffer
         if module == "_codecs" and name == "encode":
             return _encode
         raise pickle.UnpicklingError(f"it wants {module}.{name}")
@@ -32,7 +34,15 @@ def _reconstruct(kind: type, shape: tuple[int, ...], code: bytes) -> np.ndarray:
     return np.ndarray.__new__(np.ndarray, (0,), np.uint8)
 
 
-def _dtype(kind: str, *rest: object) -> np.dtype:
+def _frombuffer(content: bytes, kind: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
+    if kind != np.uint8 or order not in ("C", "F"):
+        raise pickle.UnpicklingError(f"it holds numbers of type {kind}, not uint8")
+    return np.frombuffer(content, np.uint8).reshape(shape, order="C" if order == "C" else "F")
+
+
+def _dtype(kind: str | bytes, *rest: object) -> np.dtype:
+    if isinstance(kind, bytes):  # as Python 2 wrote it
+        kind = kind.decode("latin1")
     if kind not in ("u1", "uint8"):
         raise pickle.UnpicklingError(f"it holds numbers of type {kind}, not uint8")
     return np.dtype("u1")
@@ -49,7 +59,7 @@ def read(path: Path) -> tuple[np.ndarray, list[int]]:
     """
     try:
         content = _Unpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
-    except (pickle.UnpicklingError, ValueError, TypeError, EOFError, AttributeError, IndexError, KeyError) as error:
+    except (pickle.UnpicklingError, ValueError, TypeError, EOFError, AttributeError, LookupError, MemoryError) as error:
         raise BadItem(f"no CIFAR file: {error}") from error
     if not isinstance(content, dict):
         raise BadItem("no CIFAR file: it holds no dict")
