@@ -70,7 +70,7 @@ def test_a_step_that_is_not_finite_changes_nothing(kind):
         before = [p.detach().clone() for p in net.parameters()]
         for parameter in net.parameters():
             parameter.grad = torch.full_like(parameter, math.inf if found else 0.5)
-        optimizer.found_inf = torch.tensor(found)
+        optimizer.found_inf = torch.tensor(found)  # pyright: ignore[reportAttributeAccessIssue]
         optimizer.step()
         same = [torch.equal(old, new) for old, new in zip(before, net.parameters(), strict=True)]
         assert all(same) if found else not any(same)

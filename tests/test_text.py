@@ -364,7 +364,7 @@ def test_pairs_are_spread_like_those_of_the_published_code(longest, short):
     assert np.abs(ours.mean(0) / theirs.mean(0) - 1).max() < 0.03
     for column in (0, 1):
         quantiles = [np.quantile(x[:, column], np.linspace(0.05, 0.95, 10)) for x in (ours, theirs)]
-        assert np.abs(quantiles[0] - quantiles[1]).max() <= 0.04 * longest
+        assert np.abs(quantiles[0] - quantiles[1]).max() <= max(1.0, 0.04 * longest)  # whole tokens
     full = [((x[:, 0] + x[:, 1]) == longest - 3).mean() for x in (ours, theirs)]
     assert abs(full[0] - full[1]) < 0.03
 
