@@ -45,12 +45,12 @@ CASES = (
     Case(
         "text/bert_tiny",
         "text/docstrings.txt",
-        ("--steps", "420", "--data.vocab-size", "4000", "--data.longest", "96"),
+        ("--steps", "360", "--data.vocab-size", "4000", "--data.longest", "96"),
         "text/packages.tsv",
         "classify/linear",
         -1,
     ),
-    Case("speech/mockingjay_tiny", "speech/sentences", ("--steps", "260"), "speech/words.tsv", "classify/linear", -1),
+    Case("speech/mockingjay_tiny", "speech/sentences", ("--steps", "230"), "speech/words.tsv", "classify/linear", -1),
     Case(
         "speech/wav2vec2_tiny",
         "speech/sentences",
@@ -59,8 +59,8 @@ CASES = (
         "classify/linear",
         1,
     ),
-    Case("vision/byol_tiny", "digits", ("--steps", "220"), "digits", "classify/knn", -1),
-    Case("vision/vicreg_tiny", "digits", ("--steps", "160"), "digits", "classify/knn", -1),
+    Case("vision/byol_tiny", "digits", ("--steps", "170"), "digits", "classify/knn", -1),
+    Case("vision/vicreg_tiny", "digits", ("--steps", "130"), "digits", "classify/knn", -1),
 )
 DIGITS = ("--front-end.size", "16", "--front-end.patch", "4", "--data.size", "16", "--objective.views.size", "16")
 DIGITS += (
