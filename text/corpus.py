@@ -65,7 +65,8 @@ class TextDataConfig(DataConfig):
 def _lines(found: list[Path]) -> Iterator[str]:
     for file in found:
         for document in documents(file, []):
-            yield from document
+            for line in document:
+                yield from sentences(line)
 
 
 def _state(found: list[Path]) -> list[tuple[str, int, int]]:

@@ -39,15 +39,14 @@ def sentences(line: str) -> list[str]:
     start = 0
     ends = [match.end() for match in _END.finditer(line)]
     for end in [*ends, len(line)]:
-        piece = line[start:end].strip()
-        start = end
-        while len(piece) > LONGEST:
-            cut = piece.rfind(" ", LONGEST // 2, LONGEST)
-            cut = LONGEST if cut < 0 else cut
-            out.append(piece[:cut])
-            piece = piece[cut:].strip()
-        if piece:
-            out.append(piece)
+        while start < end:
+            stop = end
+            if stop - start > LONGEST:  # by places in the line: copying what is left of a huge one would never end
+                stop = line.rfind(" ", start + LONGEST // 2, start + LONGEST)
+                stop = start + LONGEST if stop < 0 else stop
+            if piece := line[start:stop].strip():
+                out.append(piece)
+            start = stop
     return out
 
 
