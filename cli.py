@@ -106,6 +106,7 @@ def pretrain(words: list[str]) -> None:
     else:
         if parallel.rank() == 0:
             print(f"{out}: {outcome.step} steps, loss {outcome.row.get('loss', float('nan')):.4f}")
+        parallel.finish()
 
 
 def _load(encoder: str):  # noqa: ANN202  Backbone, imported late

@@ -19,4 +19,4 @@ if __name__ == "__main__":
         name, *words = job.split()
         recipe = override(recipes.find(name), words, "test")
         pretrain(recipe, out / name.replace("/", "-"))
-    torch.distributed.destroy_process_group()
+    parallel.finish()
