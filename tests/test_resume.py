@@ -58,7 +58,8 @@ def kill_at(words: list[str], run: Path, step: int) -> None:
     process.communicate()
 
 
-def compare(run: Path, whole: Path) -> None:
+def equal(run: Path, whole: Path) -> bool:
+    """True; raises AssertionError where two finished runs differ in a single bit."""
     assert [(row["step"], row["loss"], row["grad_norm"]) for row in rows(run)] == [
         (row["step"], row["loss"], row["grad_norm"]) for row in rows(whole)
     ]
@@ -66,6 +67,7 @@ def compare(run: Path, whole: Path) -> None:
     assert mine is not None and its is not None and mine.name == its.name == checkpoint.name(STEPS)
     assert (mine / "model.safetensors").read_bytes() == (its / "model.safetensors").read_bytes()
     same(*(torch.load(path / "optimizer.pt", weights_only=True) for path in (mine, its)))
+    return True
 
 
 def same(mine, its) -> None:
@@ -113,7 +115,7 @@ def test_a_killed_run_ends_with_the_same_bits(name, samples, methods, tmp_path):
         for step in sorted(rng.sample(range(1, STEPS - 1), 3)):
             kill_at(words, run, step)
         finish(start([str(run)]))  # the run directory alone is enough to go on
-        compare(run, whole)
+        assert equal(run, whole)
 
 
 def test_a_run_killed_once_ends_with_the_same_bits(samples, methods, tmp_path):
@@ -121,7 +123,7 @@ def test_a_run_killed_once_ends_with_the_same_bits(samples, methods, tmp_path):
     finish(start(words_for("text/bert_tiny", samples, methods, whole, 0)))
     kill_at(words_for("text/bert_tiny", samples, methods, run, 2), run, 4)
     finish(start([str(run)]))
-    compare(run, whole)
+    assert equal(run, whole)
 
 
 def test_a_run_told_to_stop_saves_first(samples, methods, tmp_path):
