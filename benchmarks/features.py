@@ -29,9 +29,7 @@ def vectors(backbone: Backbone, data: Labelled, pool: Literal["mean", "first"] =
         layer: -1 the normalised output; 0 the encoder's input, k the output of block k.
     Raises: ValueError for a layer that the encoder has not, or if no item can be read.
     """
-    depth = backbone.encoder.config.depth
-    if not -1 <= layer <= depth:
-        raise ValueError(f"layer {layer} is not one of -1 (the output), 0 (the input) to {depth}")
+    check_layer(backbone, layer)
     backbone.eval()
     loader = Loader(dataset=data, batch=COST[data.unit], seed=0)
     place = {int(record[0]): i for i, record in enumerate(data.records)}
@@ -42,7 +40,7 @@ def vectors(backbone: Backbone, data: Labelled, pool: Literal["mean", "first"] =
         if loaded.batch is None:
             continue
         encoded = backbone(loaded.batch.inputs, loaded.batch.lengths, layers=layer >= 0)
-        x = _pooled(encoded, pool, layer).float().numpy()
+        x = layer_of(encoded, layer).pooled(pool).float().numpy()
         failed = {name for name, _ in loaded.bad}
         good = [record for record in loaded.source.records if data.name(record) not in failed]
         for record, row, label in zip(good, x, loaded.batch.extras["label"].tolist(), strict=True):
@@ -53,7 +51,13 @@ def vectors(backbone: Backbone, data: Labelled, pool: Literal["mean", "first"] =
     return Vectors(np.stack([row for row, _ in rows]), np.array([label for _, label in rows]), bad)
 
 
-def _pooled(encoded: Encoded, pool: Literal["mean", "first"], layer: int) -> torch.Tensor:
-    if layer >= 0:
-        encoded = Encoded(encoded.rows, encoded.packed_layers[layer], [])
-    return encoded.pooled(pool)
+def check_layer(backbone: Backbone, layer: int) -> None:
+    """Raises ValueError for a layer that the encoder has not."""
+    depth = backbone.encoder.config.depth
+    if not -1 <= layer <= depth:
+        raise ValueError(f"layer {layer} is not one of -1 (the output), 0 (the input) to {depth}")
+
+
+def layer_of(encoded: Encoded, layer: int) -> Encoded:
+    """The same with one layer's states as its output; -1: as it is."""
+    return encoded if layer < 0 else Encoded(encoded.rows, encoded.packed_layers[layer], [])

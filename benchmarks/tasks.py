@@ -5,7 +5,7 @@ import difflib
 import inspect
 from collections.abc import Callable
 
-from . import classify
+from . import classify, tagging
 from .task import TaskConfig
 
 # One line a task: the listing is the table of contents.
@@ -13,6 +13,7 @@ TASKS: dict[str, Callable[[], TaskConfig]] = {
     "classify/knn": classify.knn,
     "classify/linear": classify.linear_probe,
     "classify/finetune": classify.finetune,
+    "tagging/linear": tagging.linear_probe,
 }
 
 

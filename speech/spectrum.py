@@ -41,6 +41,7 @@ class SpectrumFrontEnd(FrontEnd):
         self.config = config
         self.features = config.features.build()
         self.width = config.width
+        self.stack = config.stack
         self.unit_width = config.features.width * config.stack
         self.project = nn.Linear(self.unit_width, config.width)
         nn.init.normal_(self.project.weight, std=0.02)
@@ -48,7 +49,7 @@ class SpectrumFrontEnd(FrontEnd):
 
     def units(self, inputs: Tensor, lengths: Tensor | None = None) -> Units:
         values, counts = self.features(inputs, lengths)
-        stack = self.config.stack
+        stack = self.stack
         if stack > 1:
             values = nn.functional.pad(values, (0, 0, 0, -values.shape[1] % stack))
             values = values.unflatten(1, (-1, stack)).flatten(2)  # (B, T, stack features)
@@ -60,7 +61,7 @@ class SpectrumFrontEnd(FrontEnd):
 
     def unit_lengths(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
         samples = [inputs.shape[1]] * len(inputs) if lengths is None else lengths.tolist()
-        return torch.tensor([-(-self.features.count(length) // self.config.stack) for length in samples])
+        return torch.tensor([-(-self.features.count(length) // self.stack) for length in samples])
 
     def save_assets(self, folder: Path) -> None:
         pass

@@ -33,6 +33,7 @@ class FrontEnd(nn.Module, ABC):
 
     width: int  # D of the vectors
     unit_width: int  # U of the units; 1 where they are ids
+    stack: int = 1  # pieces of equal width that a unit joins, one after the other in time
     prefix: int = 0  # vectors that `embed` puts before the units' own, such as a class token
 
     @abstractmethod

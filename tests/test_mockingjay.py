@@ -125,15 +125,17 @@ def test_the_loss_is_the_mean_distance_where_units_were_hidden(recipe):
     assert masked.any(1).all()
 
 
-def test_the_trivial_solution_is_a_line_between_the_edges():
-    values = torch.rand(4, 12, 3)
+@pytest.mark.parametrize("stack", [1, 3])
+def test_the_trivial_solution_is_a_line_between_the_edges(stack):
+    values = torch.rand(4, 12, 3 * stack)
     masked = torch.zeros(4, 12, dtype=torch.bool)
     masked[0, 4:7] = masked[1, :2] = masked[2, 9:11] = masked[3] = True
     lengths = torch.tensor([12, 12, 11, 12])
-    guess = between_edges(values, masked, lengths)
-    for row, length in enumerate(lengths.tolist()):
-        seen = (~masked[row, :length]).nonzero()[:, 0].numpy()
+    guess = between_edges(values, masked, lengths, stack).view(4, 12 * stack, 3)
+    frames, hidden = values.view(4, 12 * stack, 3), masked.repeat_interleave(stack, dim=1)
+    for row, length in enumerate((lengths * stack).tolist()):
+        seen = (~hidden[row, :length]).nonzero()[:, 0].numpy()
         for channel in range(3):
-            known = values[row, seen, channel].numpy()
+            known = frames[row, seen, channel].numpy()
             wanted = np.interp(np.arange(length), seen, known) if len(seen) else np.zeros(length)
             assert np.allclose(guess[row, :length, channel].numpy(), wanted, atol=1e-6)

@@ -113,7 +113,7 @@ class Mockingjay(Objective):
         count = self.shared_counts(batch)["cells"]
         out = {"loss": ((predicted - target).abs() * cells).sum() / count}
         if not self.training and not self.config.channel_share:
-            guess = between_edges(values, masked, lengths).flatten(0, 1)[chosen.flat]
+            guess = between_edges(values, masked, lengths, self.backbone.front_end.stack).flatten(0, 1)[chosen.flat]
             out["interpolation_loss"] = ((guess - target).abs() * cells).sum() / count
         return out
 
@@ -121,11 +121,14 @@ class Mockingjay(Objective):
         pass
 
 
-def between_edges(values: Tensor, masked: Tensor, lengths: Tensor) -> Tensor:
+def between_edges(values: Tensor, masked: Tensor, lengths: Tensor, stack: int = 1) -> Tensor:
     """The trivial solution: (B, T, U) with hidden units on a line between the nearest units that are seen.
 
-    At a row's ends the one seen neighbour is repeated; a row of which nothing is seen becomes zero.
+    Units that join `stack` frames are taken apart first, so that the line runs from frame to frame. At a row's ends the
+    one seen neighbour is repeated; a row of which nothing is seen becomes zero.
     """
+    values = values.unflatten(2, (stack, -1)).flatten(1, 2)  # (B, T stack, U / stack)
+    masked, lengths = masked.repeat_interleave(stack, dim=1), lengths * stack
     B, T = masked.shape
     place = torch.arange(T, device=masked.device).expand(B, T)
     seen = ~masked & (place < lengths.to(masked.device, non_blocking=True)[:, None])
@@ -135,4 +138,5 @@ def between_edges(values: Tensor, masked: Tensor, lengths: Tensor) -> Tensor:
     right = torch.where(after < T, after, before).clamp(min=0)
     share = ((place - left) / (right - left).clamp(min=1))[..., None]
     a, b = (values.gather(1, index[..., None].expand_as(values)) for index in (left, right))
-    return torch.lerp(a, b, share) * seen.any(1)[:, None, None]
+    line = torch.lerp(a, b, share) * seen.any(1)[:, None, None]
+    return line.unflatten(1, (-1, stack)).flatten(2)  # (B, T, U)
