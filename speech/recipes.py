@@ -87,21 +87,22 @@ def _tiny(positions: PositionsConfig, block: Literal["post_norm", "pre_norm"] = 
 def mockingjay_tiny() -> Recipe:
     """Mockingjay, 3 x 192 over 80 filters: learns on minutes of speech within minutes on two cores.
 
-    Positions are wav2vec 2.0's: with sinusoidal or rotary ones a network this small spends a thousand steps, and often
-    many more, on finding out that frames depend on their neighbours.
+    Three frames make a unit, as in the original 12-layer model. Four of them are hidden, 120 ms, since a line is a good
+    guess for a shorter span. Positions are wav2vec 2.0's: with sinusoidal or rotary ones a network this small spends a
+    thousand steps and more on finding out that frames depend on their neighbours.
     Command: pluri pretrain speech/mockingjay_tiny --data.path speech
     """
     return Recipe(
-        front_end=SpectrumFrontEndConfig(features=FeaturesConfig(deltas=0), width=192),
-        encoder=_tiny(ConvolutionalPositionsConfig(kernel=32, groups=4)),
-        objective=MockingjayConfig(die="span"),
+        front_end=SpectrumFrontEndConfig(features=FeaturesConfig(deltas=0), stack=3, width=192),
+        encoder=_tiny(ConvolutionalPositionsConfig(kernel=32, groups=4), "pre_norm"),
+        objective=MockingjayConfig(span=4, die="span"),
         data=AudioDataConfig(longest=8.0, shortest=0.3, held_out=0.05),
         optimizer=OptimizerConfig(
-            lr=1e-3, betas=(0.9, 0.98), clip=1.0, schedule=ScheduleConfig(kind="linear", warmup=0.1)
+            lr=1.5e-3, betas=(0.9, 0.98), clip=1.0, schedule=ScheduleConfig(kind="linear", warmup=0.1)
         ),
-        steps=1000,
-        batch=30.0,
-        loop=LoopConfig(evaluate_every=100, save_every=200, buckets=8),
+        steps=2000,
+        batch=20.0,
+        loop=LoopConfig(evaluate_every=200, save_every=500, buckets=8),
     )
 
 
