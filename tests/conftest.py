@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small corpora of each kind, made once a session: uneven, in real formats, the same on every machine."""
+"""Small corpora of each kind, and what several files make their inputs from: uneven, the same on every machine."""
 
+import math
 import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
 
 # Each modality's small recipes, and what makes a step of theirs a matter of milliseconds.
 SMALL_TEXT = {"front_end.vocab-size": 300, "data.vocab-size": 300, "data.longest": 32, "batch": 200}
@@ -18,6 +23,17 @@ METHODS = {
     "vision/byol_tiny": ("images", SMALL_IMAGES),
     "vision/vicreg_tiny": ("images", SMALL_IMAGES),
 }
+
+# English, Chinese, and what a tokenizer may stumble on.
+MIXED = (
+    "The quick brown fox jumps over the lazy dog, again and again.",
+    "Naïve café-goers don't pay £3.50 (or do they?) for coffee!",
+    "今天天气很好，我们去公园散步吧。",
+    "他用 Python 3 写了一个程序：“你好，世界”！",
+    "The unseen ☃ and \U0001f600, soft\u00adhyphens,\ttabs\u0000 and zero\u200bwidth.",
+    "Ａｌｌ ｆｕｌｌ－ｗｉｄｔｈ; ÅNGSTRÖM and Ĳssel; x" + "y" * 120 + " z",
+    "",
+)
 
 
 def write_text(path: Path) -> None:
@@ -84,3 +100,68 @@ def samples(tmp_path_factory) -> dict[str, Path]:
 def methods() -> dict[str, tuple[str, dict[str, object]]]:
     """The tiny recipe of each method, which samples it takes, and overrides that make its steps short."""
     return METHODS
+
+
+def made_up_prose() -> Iterator[str]:
+    """Made-up words in which many pieces are equally frequent, so that ties have to be broken somehow."""
+    rng = random.Random(1)
+    for _ in range(150):
+        yield " ".join("".join(rng.choices("abcdefghij", k=rng.randint(2, 6))) for _ in range(10)) + "."
+    yield from MIXED
+
+
+@pytest.fixture(scope="session")
+def prose() -> Callable[[], Iterator[str]]:
+    """Gives the texts that `vocabulary` is learnt from."""
+    return made_up_prose
+
+
+@pytest.fixture(scope="session")
+def vocabulary(tmp_path_factory) -> tuple[Path, Tokenizer]:
+    """A folder with a vocab.txt, one with a tokenizer.json, and the tokenizer in both."""
+    from pluri.text.tokenizer import train_wordpiece
+
+    root = tmp_path_factory.mktemp("vocabulary")
+    trained = train_wordpiece(made_up_prose, 500)
+    for name in ("text", "json"):
+        (root / name).mkdir()
+    tokens = sorted(trained.get_vocab(), key=trained.get_vocab().__getitem__)
+    (root / "text" / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
+    trained.save(str(root / "json" / "tokenizer.json"))
+    return root, trained
+
+
+def make_waves(lengths: Tensor, spoilt: bool = True) -> Tensor:
+    """Harmonics with noise, of uneven lengths; padding holds NaN, which nobody may look at."""
+    generator = torch.Generator().manual_seed(0)
+    time = torch.arange(int(lengths.max())) / 16000
+    pitch = 90 + 200 * torch.rand(len(lengths), 1, generator=generator)
+    x = torch.stack([torch.sin(2 * math.pi * k * pitch * time) / k for k in range(1, 20)]).sum(0) * 0.1
+    x = x + 0.02 * torch.randn(x.shape, generator=generator)
+    for row, length in zip(x, lengths.tolist(), strict=True):
+        row[length:] = float("nan") if spoilt else 0.0
+    return x
+
+
+@pytest.fixture(scope="session")
+def waves() -> Callable[..., Tensor]:
+    """Makes a padded batch of sound from its lengths."""
+    return make_waves
+
+
+def make_pictures(n: int, height: int = 40, width: int = 40, channels: int = 3) -> Tensor:
+    """(n, C, H, W) uint8: smooth colours with edges and noise, not all equally bright."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:height, :width] / 10.0
+    out = []
+    for _ in range(n):
+        phase, slant = rng.random((2, channels, 1, 1)) * 6
+        waves = 0.5 + 0.4 * np.sin(slant * x + y + phase) + 0.3 * (np.sin(x * 2 + phase) > 0.6)
+        out.append(waves * rng.uniform(0.4, 1.1) + 0.05 * rng.standard_normal((channels, height, width)))
+    return torch.from_numpy((np.stack(out) * 255).clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Callable[..., Tensor]:
+    """Makes a batch of pictures from their number, sides and channels."""
+    return make_pictures

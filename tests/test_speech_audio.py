@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pieces of sound files: read as stored, resampled as torchaudio does it, and refused where too short."""
+
+import math
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from pluri.speech import audio
+from pluri.ssl.data import BadItem
+
+
+def chord(rate, seconds=0.7, channels=2):
+    """What 16 kHz can hold, and its value at any time."""
+    time = np.arange(round(rate * seconds)) / rate
+    left = 0.3 * np.sin(2 * math.pi * 440 * time) + 0.2 * np.sin(2 * math.pi * 1200 * time + 1)
+    return np.stack([left, 0.5 * left], axis=1)[:, :channels]
+
+
+@pytest.mark.parametrize("suffix", ["flac", "wav"])
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100])
+def test_pieces_of_files_of_any_rate_equal_torchaudio_resampling(rate, suffix, tmp_path):
+    functional = pytest.importorskip("torchaudio.functional")
+    path = tmp_path / f"chord.{suffix}"
+    soundfile.write(path, chord(rate), rate)
+    stored = torch.from_numpy(soundfile.read(path, dtype="float32")[0]).mean(1)
+    assert audio.probe(path) == (len(stored), rate)
+    for start, seconds in ((0.0, None), (0.1, 0.25), (0.5, 5.0)):
+        first, count = round(start * rate), len(stored) if seconds is None else round(seconds * rate)
+        wanted = functional.resample(stored[first : first + count], rate, 16000)
+        found = audio.read(path, start, seconds)
+        assert found.dtype == torch.float32 and found.shape == wanted.shape
+        assert (found - wanted).abs().max() <= 1e-6
+        assert abs(len(found) - 16000 * min(seconds or 9, 0.7 - start)) <= 1
+    # And it is the sound that was written, wherever the filter does not reach beyond the ends.
+    at_16k = chord(16000).mean(1)
+    whole = audio.read(path).numpy()
+    count = min(len(whole), len(at_16k))
+    assert np.abs(whole[:count] - at_16k[:count])[100:-100].max() < 3e-3
+
+
+def test_samples_are_read_as_they_are_stored(tmp_path):
+    wave = np.array([[0.5, -0.25], [1.0, 1.0], [-1.0, 0.5]] * 100, dtype=np.float32)
+    soundfile.write(tmp_path / "float.wav", 2 * wave, 16000, subtype="FLOAT")
+    assert torch.equal(audio.read(tmp_path / "float.wav"), torch.from_numpy(2 * wave).mean(1))
+    soundfile.write(tmp_path / "deep.flac", wave * 0.999, 16000, subtype="PCM_24")
+    assert np.abs(audio.read(tmp_path / "deep.flac").numpy() - (wave * 0.999).mean(1)).max() < 1e-6
+
+
+def test_what_is_too_short_or_past_the_end_is_a_bad_item(tmp_path):
+    soundfile.write(tmp_path / "a.wav", chord(8000), 8000)
+    for start, shortest in ((0.7, 0.0), (5.0, 0.0), (0.5, 0.3)):
+        with pytest.raises(BadItem, match="too short"):
+            audio.read(tmp_path / "a.wav", start, shortest=shortest)
+    with pytest.raises(BadItem):
+        audio.read(tmp_path / "nowhere.wav")
