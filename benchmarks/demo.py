@@ -224,7 +224,7 @@ def _spectrogram(page: Page, objective: Mockingjay, data: Batch) -> None:
     corrupted = units.values.masked_fill(masked[..., None], 0.0)
     encoded = objective.backbone.encode(front_end.embed(corrupted), counts)
     rebuilt = torch.where(masked[..., None], objective.head(encoded.x), units.values)
-    bins, count = front_end.config.features.bins, int(counts[row])
+    bins, stack = front_end.config.features.bins, front_end.stack
     figure = new_figure(9, 5)
     pictures = (
         ("as the encoder saw it", corrupted),
@@ -232,8 +232,9 @@ def _spectrogram(page: Page, objective: Mockingjay, data: Batch) -> None:
         ("the truth", units.values),
     )
     for place, (title, values) in enumerate(pictures, start=1):
+        frames = values[row, : int(counts[row])].unflatten(1, (stack, -1)).flatten(0, 1)  # (frames, U / stack)
         axes = figure.add_subplot(3, 1, place)
-        axes.imshow(values[row, :count, :bins].T, origin="lower", aspect="auto", vmin=-2, vmax=2.5, cmap="magma")
+        axes.imshow(frames[:, :bins].T, origin="lower", aspect="auto", vmin=-2, vmax=2.5, cmap="magma")
         axes.set_title(title, fontsize=9)
         axes.set_yticks([])
         if place < 3:

@@ -4,7 +4,8 @@
     python -m pluri.benchmarks.speed.steps [bert wav2vec2 byol] [--precision fp32] [--steps 3] [--small]
 
 What is timed is forward, backward and optimiser, from a batch that is already in memory. Rows are of uneven length, as
-real ones are; tokens, seconds and images a second count real ones only.
+real ones are; tokens, seconds and images a second count real ones only. Memory is the peak of a process of its own that
+does two steps of one side.
 """
 
 import argparse
@@ -12,6 +13,8 @@ import dataclasses
 import json
 import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +27,8 @@ from torch import Tensor, nn
 from ... import recipes
 from ...ssl import draw
 from ...ssl.monitor import matmul_peak
-from ...ssl.objective import Batch, Objective
+from ...ssl.objective import Batch
+from ...ssl.objectives.byol import ByolConfig
 from ...ssl.recipe import Recipe
 
 Step = Callable[[], None]
@@ -37,8 +41,8 @@ class Work:
     name: str
     unit: str
     size: float  # real units of a step
-    ours: Step
-    theirs: Step
+    ours: Callable[[], Step]  # builds the model
+    theirs: Callable[[], Step]
 
 
 def _optimizer(model: nn.Module, lr: float = 1e-4) -> torch.optim.Optimizer:
@@ -67,11 +71,17 @@ def _keys(count: int) -> Tensor:
     return torch.tensor([draw.key(0, "speed", i) for i in range(count)])
 
 
-def _ours(recipe: Recipe, batch: Batch, device: torch.device, dtype: torch.dtype) -> tuple[Objective, Step]:
+def _ours(recipe: Recipe, batch: Batch, device: torch.device, dtype: torch.dtype) -> Step:
     torch.manual_seed(0)
     objective = recipe.build().to(device).train()
     there = batch.to(device)
-    return objective, _step(lambda: objective(there)["loss"], objective, device, dtype)
+    step = _step(lambda: objective(there)["loss"], objective, device, dtype)
+
+    def whole() -> None:
+        step()
+        objective.after_step(0.5)
+
+    return whole
 
 
 def bert(device: torch.device, dtype: torch.dtype, small: bool) -> Work:
@@ -91,11 +101,6 @@ def bert(device: torch.device, dtype: torch.dtype, small: bool) -> Work:
         sizes = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
         recipe = _shrink(recipe)
     batch = Batch(torch.stack([ids, segments], -1), lengths, _keys(16), {"is_random": is_random})
-    _, ours = _ours(recipe, batch, device, dtype)
-    config = transformers.BertConfig(**sizes)
-    config._attn_implementation = "sdpa"
-    model = transformers.BertForPreTraining(config).train()
-    nn.Module.to(model, device)
     masked = real & (torch.tensor(rng.random(ids.shape)) < 0.15)
     inputs = {
         "input_ids": torch.where(masked, 103, ids),
@@ -105,8 +110,15 @@ def bert(device: torch.device, dtype: torch.dtype, small: bool) -> Work:
         "next_sentence_label": is_random,
     }
     inputs = {name: value.to(device) for name, value in inputs.items()}
-    theirs = _step(lambda: model(**inputs).loss, model, device, dtype)
-    return Work("bert", "tokens", float(lengths.sum()), ours, theirs)
+
+    def theirs() -> Step:
+        config = transformers.BertConfig(**sizes)
+        config._attn_implementation = "sdpa"
+        model = transformers.BertForPreTraining(config).train()
+        nn.Module.to(model, device)
+        return _step(lambda: model(**inputs).loss, model, device, dtype)
+
+    return Work("bert", "tokens", float(lengths.sum()), lambda: _ours(recipe, batch, device, dtype), theirs)
 
 
 def wav2vec2(device: torch.device, dtype: torch.dtype, small: bool) -> Work:
@@ -126,27 +138,32 @@ def wav2vec2(device: torch.device, dtype: torch.dtype, small: bool) -> Work:
         config = transformers.Wav2Vec2Config(
             hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024
         )
-    _, ours = _ours(recipe, Batch(wave, lengths, _keys(4)), device, dtype)
-    model = transformers.Wav2Vec2ForPreTraining(config).train()
-    nn.Module.to(model, device)
     attention = (torch.arange(wave.shape[1]) < lengths[:, None]).long()
     there = wave.to(device), attention.to(device)
 
-    def loss() -> Tensor:
-        frames = int(model._get_feat_extract_output_lengths(wave.shape[1]))
-        real = model._get_feature_vector_attention_mask(frames, attention)  # pyright: ignore[reportArgumentType]
-        hidden = theirs_module._compute_mask_indices((4, frames), 0.65, 10, attention_mask=real, min_masks=2)
-        sampled = theirs_module._sample_negative_indices((4, frames), 100, mask_time_indices=hidden)
-        out = model(
-            there[0],
-            attention_mask=there[1],
-            mask_time_indices=torch.tensor(hidden, device=device),
-            sampled_negative_indices=torch.tensor(sampled, device=device),
-        )
-        return out.loss / int(hidden.sum())
+    def theirs() -> Step:
+        model = transformers.Wav2Vec2ForPreTraining(config).train()
+        nn.Module.to(model, device)
 
-    theirs = _step(loss, model, device, dtype)
-    return Work("wav2vec2", "seconds", float(lengths.sum()) / 16000, ours, theirs)
+        def loss() -> Tensor:
+            frames = int(model._get_feat_extract_output_lengths(wave.shape[1]))
+            real = model._get_feature_vector_attention_mask(frames, attention)  # pyright: ignore[reportArgumentType]
+            hidden = theirs_module._compute_mask_indices((4, frames), 0.65, 10, attention_mask=real, min_masks=2)
+            sampled = theirs_module._sample_negative_indices((4, frames), 100, mask_time_indices=hidden)
+            out = model(
+                there[0],
+                attention_mask=there[1],
+                mask_time_indices=torch.tensor(hidden, device=device),
+                sampled_negative_indices=torch.tensor(sampled, device=device),
+            )
+            return out.loss / int(hidden.sum())
+
+        return _step(loss, model, device, dtype)
+
+    batch = Batch(wave, lengths, _keys(4))
+    return Work(
+        "wav2vec2", "seconds", float(lengths.sum()) / 16000, lambda: _ours(recipe, batch, device, dtype), theirs
+    )
 
 
 def byol(device: torch.device, dtype: torch.dtype, small: bool) -> Work:
@@ -171,48 +188,45 @@ def byol(device: torch.device, dtype: torch.dtype, small: bool) -> Work:
         0, 256, (count, 3, side, side), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
     )
     batch = Batch(images, None, _keys(count))
-    objective, own = _ours(recipe, batch, device, dtype)
-
-    def ours() -> None:
-        own()
-        objective.after_step(0.5)
-
-    from ...ssl.objectives.byol import Byol
-
-    assert isinstance(objective, Byol)
-    backbone = transformers.ViTModel(config, add_pooling_layer=False)
-    student = nn.ModuleDict(
-        {
-            "backbone": backbone,
-            "projector": _theirs_mlp(config.hidden_size, 4096, 256),
-            "predictor": _theirs_mlp(256, 4096, 256),
-        }
-    ).to(device)
-    teacher = copy.deepcopy(student).requires_grad_(False)
     there = batch.to(device)
+    assert isinstance(recipe.objective, ByolConfig)
+    make_views = recipe.objective.views.build()
 
-    def loss() -> Tensor:
-        total = torch.zeros((), device=device)
-        views = [objective.views(there.inputs, None, there.keys, view)[0] for view in (0, 1)]
-        predicted, target = [], []
-        for view in views:
-            pooled = student["backbone"](view).last_hidden_state[:, 0]
-            predicted.append(student["predictor"](student["projector"](pooled)))
+    def theirs() -> Step:
+        backbone = transformers.ViTModel(config, add_pooling_layer=False)
+        student = nn.ModuleDict(
+            {
+                "backbone": backbone,
+                "projector": _theirs_mlp(config.hidden_size, 4096, 256),
+                "predictor": _theirs_mlp(256, 4096, 256),
+            }
+        ).to(device)
+        teacher = copy.deepcopy(student).requires_grad_(False)
+
+        def loss() -> Tensor:
+            total = torch.zeros((), device=device)
+            views = [make_views(there.inputs, None, there.keys, view)[0] for view in (0, 1)]
+            predicted, target = [], []
+            for view in views:
+                pooled = student["backbone"](view).last_hidden_state[:, 0]
+                predicted.append(student["predictor"](student["projector"](pooled)))
+                with torch.no_grad():
+                    target.append(teacher["projector"](teacher["backbone"](view).last_hidden_state[:, 0]))
+            for one, other in ((0, 1), (1, 0)):
+                total = total + (2 - 2 * torch.cosine_similarity(predicted[one].float(), target[other].float())).mean()
+            return total
+
+        step = _step(loss, student, device, dtype)
+
+        def whole() -> None:
+            step()
             with torch.no_grad():
-                target.append(teacher["projector"](teacher["backbone"](view).last_hidden_state[:, 0]))
-        for one, other in ((0, 1), (1, 0)):
-            total = total + (2 - 2 * torch.cosine_similarity(predicted[one].float(), target[other].float())).mean()
-        return total
+                for mine, its in zip(teacher.parameters(), student.parameters(), strict=True):
+                    mine.mul_(0.99).add_(its, alpha=0.01)
 
-    step = _step(loss, student, device, dtype)
+        return whole
 
-    def theirs() -> None:
-        step()
-        with torch.no_grad():
-            for mine, its in zip(teacher.parameters(), student.parameters(), strict=True):
-                mine.mul_(0.99).add_(its, alpha=0.01)
-
-    return Work("byol", "images", float(count), ours, theirs)
+    return Work("byol", "images", float(count), lambda: _ours(recipe, batch, device, dtype), theirs)
 
 
 def _theirs_mlp(before: int, hidden: int, after: int) -> nn.Sequential:
@@ -238,8 +252,9 @@ WORKS = {"bert": bert, "wav2vec2": wav2vec2, "byol": byol}
 def measure(work: Work, steps: int, warmup: int = 1) -> dict[str, Any]:
     """Seconds of a step on both sides, alternating, and their ratio."""
     times: tuple[list[float], list[float]] = ([], [])
+    sides = work.ours(), work.theirs()
     for number in range(steps + warmup):
-        for side, step in enumerate((work.ours, work.theirs)):
+        for side, step in enumerate(sides):
             start = time.perf_counter()
             step()
             if number >= warmup:
@@ -257,6 +272,22 @@ def measure(work: Work, steps: int, warmup: int = 1) -> dict[str, Any]:
     }
 
 
+def peak_memory(words: argparse.Namespace, name: str, side: str) -> float:
+    """GiB at the peak of a fresh process that does two steps of one side."""
+    command = [sys.executable, "-m", f"{__package__}.steps", name, "--side", side, "--precision", words.precision]
+    done = subprocess.run(command + ["--small"] * words.small, check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
+
+
+def _memory_of(work: Work, side: str, device: torch.device) -> float:
+    step = work.ours() if side == "ours" else work.theirs()
+    for _ in range(2):
+        step()
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 def main() -> None:
     """Measures and prints one table; with --out also writes it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -264,23 +295,29 @@ def main() -> None:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--small", action="store_true", help="4 x 256 models and short inputs")
+    parser.add_argument("--side", choices=("ours", "theirs"), help="no times: only this side's peak memory, in GiB")
     parser.add_argument("--out", type=Path)
     words = parser.parse_args()
     if unknown := set(words.works) - set(WORKS):
         parser.error(f"no work {', '.join(unknown)}: there are {', '.join(WORKS)}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if words.precision == "bf16" else torch.float32
+    if words.side:
+        for name in words.works:
+            print(_memory_of(WORKS[name](device, dtype, words.small), words.side, device))
+        return
     peak = matmul_peak(device, dtype)
     print(f"{device.type}, {torch.get_num_threads()} threads, {words.precision}, matmul peak {peak / 1e9:,.0f} GFLOP/s")
     rows = []
     for name in words.works:
         row = measure(WORKS[name](device, dtype, words.small), words.steps)
-        row["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # GiB, of both sides, so far
+        row["memory"] = [peak_memory(words, name, side) for side in ("ours", "theirs")]  # GiB
         row["precision"] = words.precision
         rows.append(row)
         print(
             f"{name:<10}{row['ours']:9.2f} {row['unit']}/s, transformers {row['theirs']:9.2f}: "
-            f"ratio {row['ratio']:.2f} ({row['spread'][0]:.2f} to {row['spread'][1]:.2f})",
+            f"ratio {row['ratio']:.2f} ({row['spread'][0]:.2f} to {row['spread'][1]:.2f}); "
+            f"memory {row['memory'][0]:.1f} and {row['memory'][1]:.1f} GiB",
             flush=True,
         )
     if words.out is not None:
