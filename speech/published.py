@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """wav2vec 2.0 and HuBERT from Hugging Face folders, and back to wav2vec 2.0."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,14 +78,9 @@ def _configs(settings: Mapping[str, Any]) -> tuple[WaveFrontEndConfig, EncoderCo
         dropout=settings.get("feat_proj_dropout", 0.0),
         normalize=settings.get("feat_extract_norm", "group") == "layer",
     )
-    config = EncoderConfig(
-        depth=settings["num_hidden_layers"],
-        width=settings["hidden_size"],
-        heads=settings["num_attention_heads"],
-        hidden=settings["intermediate_size"],
+    config = dataclasses.replace(
+        published.shape_from(settings, norm_eps=1e-5),
         block="pre_norm" if stable else "post_norm",
-        norm_eps=settings.get("layer_norm_eps", 1e-5),
-        mlp=published.activation(settings),  # pyright: ignore[reportArgumentType]
         positions=ConvolutionalPositionsConfig(
             kernel=settings.get("num_conv_pos_embeddings", 128),
             groups=settings.get("num_conv_pos_embedding_groups", 16),
@@ -126,16 +122,11 @@ def to_hf(backbone: Backbone, folder: Path) -> None:
     settings: dict[str, Any] = {
         "model_type": "wav2vec2",
         "architectures": ["Wav2Vec2Model"],
-        "hidden_size": config.width,
-        "num_hidden_layers": config.depth,
-        "num_attention_heads": config.heads,
-        "intermediate_size": config.hidden,
-        "hidden_act": "gelu" if config.mlp == "gelu" else "gelu_pytorch_tanh",
+        **published.shape_to(config),
         "hidden_dropout": config.dropout,
         "attention_dropout": config.attention_dropout,
         "activation_dropout": config.mlp_dropout,
         "layerdrop": config.layer_drop,
-        "layer_norm_eps": config.norm_eps,
         "do_stable_layer_norm": config.block == "pre_norm",
         "feat_extract_norm": front.norm,
         "feat_proj_dropout": front.dropout,

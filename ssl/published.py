@@ -7,7 +7,7 @@ Only config.json and safetensors are read; pickled weights are refused, since lo
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +15,11 @@ from torch import Tensor
 from .blocks import EncoderConfig
 
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
-ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
+ACTIVATIONS: dict[str, Literal["gelu", "gelu_tanh"]] = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
 
 
 class BlockNames(NamedTuple):
@@ -106,12 +110,34 @@ def _single(names: BlockNames) -> tuple[tuple[str, str], ...]:
     )
 
 
-def activation(settings: Mapping[str, Any]) -> str:
-    """The encoder's name of a published activation. Raises ValueError for one that it has not."""
+def shape_from(settings: Mapping[str, Any], norm_eps: float) -> EncoderConfig:
+    """An encoder of the published sizes; `norm_eps` holds where the settings say nothing. The rest is each kind's own.
+
+    Raises: ValueError for an activation that the encoder has not.
+    """
     name = settings.get("hidden_act", "gelu")
     if name not in ACTIVATIONS:
         raise ValueError(f"activation {name} is not known here: there are {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[name]
+    return EncoderConfig(
+        depth=settings["num_hidden_layers"],
+        width=settings["hidden_size"],
+        heads=settings["num_attention_heads"],
+        hidden=settings["intermediate_size"],
+        norm_eps=settings.get("layer_norm_eps", norm_eps),
+        mlp=ACTIVATIONS[name],
+    )
+
+
+def shape_to(config: EncoderConfig) -> dict[str, Any]:
+    """The inverse of `shape_from`."""
+    return {
+        "hidden_size": config.width,
+        "num_hidden_layers": config.depth,
+        "num_attention_heads": config.heads,
+        "intermediate_size": config.hidden,
+        "hidden_act": "gelu" if config.mlp == "gelu" else "gelu_pytorch_tanh",
+        "layer_norm_eps": config.norm_eps,
+    }
 
 
 def check_exportable(config: EncoderConfig, block: str) -> None:

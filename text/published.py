@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """BERT and RoBERTa from Hugging Face folders, and back to BERT."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..ssl import published
-from ..ssl.blocks import EncoderConfig
 from ..ssl.encoder import Backbone, Encoder
 from ..ssl.positions import LearnedPositions, LearnedPositionsConfig
 from ..ssl.published import BlockNames, take
@@ -49,13 +49,8 @@ def from_hf(folder: Path) -> Backbone:
     weights = published.strip(weights, f"{kind}.")
     # RoBERTa counts positions from the padding id + 1; the rows before that are never used.
     skipped = settings.get("pad_token_id", 1) + 1 if kind == "roberta" else 0
-    config = EncoderConfig(
-        depth=settings["num_hidden_layers"],
-        width=settings["hidden_size"],
-        heads=settings["num_attention_heads"],
-        hidden=settings["intermediate_size"],
-        norm_eps=settings.get("layer_norm_eps", 1e-12),
-        mlp=published.activation(settings),  # pyright: ignore[reportArgumentType]
+    config = dataclasses.replace(
+        published.shape_from(settings, norm_eps=1e-12),
         positions=LearnedPositionsConfig(length=settings["max_position_embeddings"] - skipped),
         dropout=settings.get("hidden_dropout_prob", 0.1),
         attention_dropout=settings.get("attention_probs_dropout_prob", 0.1),
@@ -98,16 +93,11 @@ def to_hf(backbone: Backbone, folder: Path) -> None:
         "model_type": "bert",
         "architectures": ["BertModel"],
         "vocab_size": front_end.config.vocab_size,
-        "hidden_size": config.width,
-        "num_hidden_layers": config.depth,
-        "num_attention_heads": config.heads,
-        "intermediate_size": config.hidden,
-        "hidden_act": "gelu" if config.mlp == "gelu" else "gelu_pytorch_tanh",
+        **published.shape_to(config),
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": config.attention_dropout,
         "max_position_embeddings": len(positions.table),
         "type_vocab_size": front_end.config.segments,
-        "layer_norm_eps": config.norm_eps,
         "pad_token_id": 0,
     }
     encoder = backbone.encoder.state_dict()

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """ViT from Hugging Face folders, and back."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from ..ssl import published
-from ..ssl.blocks import EncoderConfig
 from ..ssl.encoder import Backbone, Encoder
 from ..ssl.positions import LearnedPositions, LearnedPositionsConfig
 from ..ssl.published import BlockNames, take
@@ -44,14 +44,9 @@ def from_hf(folder: Path) -> Backbone:
         mean=(0.5,) * channels,
         std=(0.5,) * channels,
     )
-    config = EncoderConfig(
-        depth=settings["num_hidden_layers"],
-        width=front.width,
-        heads=settings["num_attention_heads"],
-        hidden=settings["intermediate_size"],
+    config = dataclasses.replace(
+        published.shape_from(settings, norm_eps=1e-12),
         block="pre_norm",
-        norm_eps=settings.get("layer_norm_eps", 1e-12),
-        mlp=published.activation(settings),  # pyright: ignore[reportArgumentType]
         positions=LearnedPositionsConfig(length=front.positions),
         dropout=settings.get("hidden_dropout_prob", 0.0),
         attention_dropout=settings.get("attention_probs_dropout_prob", 0.0),
@@ -81,14 +76,9 @@ def to_hf(backbone: Backbone, folder: Path) -> None:
     settings: dict[str, Any] = {
         "model_type": "vit",
         "architectures": ["ViTModel"],
-        "hidden_size": config.width,
-        "num_hidden_layers": config.depth,
-        "num_attention_heads": config.heads,
-        "intermediate_size": config.hidden,
-        "hidden_act": "gelu" if config.mlp == "gelu" else "gelu_pytorch_tanh",
+        **published.shape_to(config),
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": config.attention_dropout,
-        "layer_norm_eps": config.norm_eps,
         "image_size": front.size,
         "patch_size": front.patch,
         "num_channels": front.channels,
