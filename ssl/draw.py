@@ -79,7 +79,7 @@ def normal(keys: Tensor, n: int) -> Tensor:
 
 def integers(keys: Tensor, n: int, high: int | Tensor) -> Tensor:
     """(*keys.shape, n) int64, uniform on 0 .. high - 1; `high` is a number or a tensor that broadcasts, up to 2^24."""
-    return (uniform(keys, n).double() * high).long()  # double: float32 would round u * high up to high
+    return (uniform(keys, n).double() * high).long()  # double: float32 would round u * high up to the next integer
 
 
 def permutation(seed_key: int, n: int) -> Tensor:

@@ -109,17 +109,51 @@ def test_fifteen_percent_are_chosen_and_eighty_ten_ten_of_them_changed():
     assert never[masked & (never != 4)].min() >= 5
 
 
-def test_masks_are_new_in_each_epoch_and_the_same_for_the_same_key():
-    ours = objective(next_sentence=False)
+def test_as_many_are_hidden_as_in_googles_code_and_only_real_ones():
+    ours = objective(next_sentence=False, most_masked=8)
+    lengths = torch.arange(1, 81)
+    ids = torch.full((80, 80), 7)
+    masked = ours.masked(Batch(ids, lengths, keys(80)), ids, lengths)
+    for row, length in zip(masked, lengths.tolist(), strict=True):
+        # create_pretraining_data.py: min(max_predictions_per_seq, max(1, int(round(len(tokens) * masked_lm_prob))))
+        assert row.sum() == min(8, max(1, round(length * 0.15))) and not row[length:].any()
+
+
+def test_accuracies_are_the_shares_that_are_right():
+    ours = objective()
+    data = batch(5)
+    assert data.lengths is not None
+    with torch.no_grad():  # whatever it sees, it says 7, and that the second segment is a random one
+        ours.bias[7] += 1e4
+        assert ours.next_sentence is not None
+        ours.next_sentence.bias[1] += 1e4
+    ids = torch.where(torch.arange(40) % 3 == 1, 7, data.inputs[..., 0])
+    data.inputs[..., 0] = torch.where(data.inputs[..., 0] >= 5, ids, data.inputs[..., 0])
+    ids = data.inputs[..., 0]
+    out = ours(data)
+    share = (ids[ours.masked(data, ids, data.lengths)] == 7).float().mean().item()
+    assert 0.1 < share < 0.9 and out["mlm_accuracy"].item() == pytest.approx(share)
+    assert out["nsp_accuracy"].item() == pytest.approx(0.6)
+
+
+def test_the_heads_begin_with_the_published_deviation():
+    ours = objective()
+    for layer in (ours.transform, ours.pooler, ours.next_sentence):
+        assert layer is not None and not layer.bias.any()
+        # A normal of deviation 0.02, cut off at twice that, has a deviation of 0.0176.
+        assert layer.weight.abs().max() <= 0.04 and layer.weight.std().item() == pytest.approx(0.0176, rel=0.15)
+
+
+@pytest.mark.parametrize("whole_words", [False, True])
+def test_masks_are_new_in_each_epoch_and_row_and_the_same_for_the_same_key(whole_words):
+    ours = objective(next_sentence=False, whole_words=whole_words)
     ids = torch.randint(5, 97, (3, 64), generator=torch.Generator().manual_seed(1))
-    first, second = keys(3), draw.fold(keys(3), 1)
     lengths = torch.full((3,), 64)
-    assert torch.equal(
-        ours.masked(Batch(ids, None, first), ids, lengths), ours.masked(Batch(ids, None, first), ids, lengths)
+    first, again, second = (
+        ours.masked(Batch(ids, None, one), ids, lengths) for one in (keys(3), keys(3), draw.fold(keys(3), 1))
     )
-    assert not torch.equal(
-        ours.masked(Batch(ids, None, first), ids, lengths), ours.masked(Batch(ids, None, second), ids, lengths)
-    )
+    assert torch.equal(first, again)
+    assert len({tuple(row) for row in [*first.tolist(), *second.tolist()]}) == 6
 
 
 def test_whole_words_and_the_cap_hold():

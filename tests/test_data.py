@@ -57,6 +57,25 @@ def test_a_whole_plan_leaves_nothing_out_and_long_items_stand_alone():
     assert [batch.tolist() for batch in batches if 101 in batch] == [[101]]
 
 
+@pytest.mark.parametrize(
+    ("count", "buckets", "wanted"),
+    [(12, 1, [4, 4, 4]), (10, 1, [4, 4]), (3, 1, [3]), (10, 2, [2, 4, 4]), (9, 2, [4, 4]), (12, 2, [4, 4, 4])],
+)
+def test_what_is_left_over_is_left_out_unless_it_is_all_or_half_a_bucketed_batch(count, buckets, wanted):
+    for size in (1.0, 0.1):  # 0.1 is no binary fraction, and four of them are to fill a batch of 0.4
+        batches = plan(np.full(count, size), 4 * size, 0, buckets)
+        assert sorted(map(len, batches)) == wanted
+
+
+def test_bucketed_batches_come_in_a_random_order():
+    lengths = np.arange(1.0, 1001.0)
+    plans = [plan(lengths, 10000.0, key, buckets=1000) for key in range(40)]
+    assert len({frozenset(map(tuple, np.sort(batches[0])[None])) for batches in plans}) > 15
+    for batches in plans:
+        means = [lengths[batch].mean() for batch in batches]
+        assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.6
+
+
 def test_buckets_hold_items_of_like_length():
     lengths = np.random.default_rng(0).integers(10, 500, 4000).astype(np.float64)
 
@@ -72,6 +91,11 @@ def test_shares_are_balanced_in_cost_and_number(shares):
     items = np.arange(64)
     dealt = deal(items, SIZES, shares)
     assert sorted(np.concatenate(dealt).tolist()) == items.tolist()
+    turns: list[list[int]] = [[] for _ in range(shares)]
+    for i, item in enumerate(sorted(items.tolist(), key=lambda item: -SIZES[item])):
+        back, place = divmod(i, shares)
+        turns[shares - 1 - place if back % 2 else place].append(item)
+    assert [share.tolist() for share in dealt] == turns
     costs = [SIZES[share].sum() for share in dealt]
     assert max(costs) - min(costs) <= 7 and max(map(len, dealt)) - min(map(len, dealt)) <= 1
     with pytest.raises(ValueError, match="raise batch"):
@@ -111,6 +135,38 @@ def test_an_item_has_another_key_in_each_epoch_and_the_same_in_each_run():
             for row, key in zip(inputs, keys, strict=True):
                 seen.setdefault(row[0], []).append(key)
     assert all(len(set(keys)) == len(keys) for keys in seen.values()) and max(map(len, seen.values())) >= 2
+
+
+def test_items_are_loaded_with_the_keys_of_their_batch_and_another_seed_gives_others():
+    orders = []
+    for seed in (3, 4):
+        shares = [
+            shares[0]
+            for _, shares in zip(
+                range(6), Loader(dataset=Numbers(), batch=30.0, seed=seed).steps(Position(0, 0)), strict=False
+            )
+        ]
+        batches = [share.batch for share in shares if share.batch]
+        assert len(batches) == 6 and all(torch.equal(batch.keys, batch.extras["key"]) for batch in batches)
+        orders.append([batch.inputs[:, 0].tolist() for batch in batches])
+    assert orders[0] != orders[1]
+
+
+def test_one_pass_has_at_most_the_batches_asked_for_and_is_the_same_each_time():
+    loader = Loader(dataset=Numbers(), batch=30.0, seed=3)
+    whole, again, some = ([share.source.keys.tolist() for share in loader.once(most=n)] for n in (None, None, 3))
+    assert whole == again and len(whole) > 8 and some == whole[:3]
+
+
+def test_the_size_of_a_share_counts_its_good_items():
+    for loaded in Loader(dataset=Numbers(), batch=30.0, seed=0).all():
+        assert loaded.batch is not None and loaded.batch.lengths is not None
+        assert loaded.size == loaded.batch.lengths.sum()
+
+
+def test_an_epoch_without_items_is_refused():
+    with pytest.raises(ValueError, match="there is no item to train on: is data.path right"):
+        next(Loader(dataset=Numbers(0), batch=30.0, seed=0).steps(Position(0, 0)))
 
 
 def test_bad_items_are_left_out_and_named():

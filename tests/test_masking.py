@@ -59,6 +59,14 @@ def test_whole_words_are_hidden_whole_and_never_too_many():
     assert (hidden.sum(1)[count == 1] == 1).all()
 
 
+def test_a_word_does_not_reach_over_a_unit_that_may_not_be_hidden():
+    allowed = torch.tensor([1, 1, 0, 1, 1], dtype=torch.bool).repeat(300, 1)
+    continues = torch.tensor([0, 1, 0, 1, 1], dtype=torch.bool).repeat(300, 1)
+    hidden = masking.words(keys(300), allowed, continues, torch.full((300,), 2))
+    assert (hidden[:, 0] == hidden[:, 1]).all() and (hidden[:, 3] == hidden[:, 4]).all()
+    assert (hidden.sum(1) == 2).all() and hidden[:, 0].float().mean().item() == pytest.approx(0.5, abs=0.1)
+
+
 def test_where_lists_the_hidden_units_row_by_row():
     masked = draw.uniform(keys(6), 9) < 0.4
     chosen = masking.where(masked, int(masked.sum()))
@@ -120,3 +128,14 @@ def test_the_row_contrast_equals_a_loop(extra):
         scores = torch.stack(similar)
         assert loss[i].item() == pytest.approx((scores.logsumexp(0) - scores[0]).item(), abs=1e-4)
         assert right[i].item() == (len(scores) == 1 or bool(scores[0] > scores[1:].max()))
+
+
+def test_the_row_contrast_stays_in_float32_under_autocast():
+    torch.manual_seed(0)
+    chosen = masking.where(torch.ones(1, 12, dtype=torch.bool), 12)
+    place, count = place_in_row(chosen, 1)
+    negatives = draw_negatives(keys(12, "n"), place, count[chosen.row], 20)
+    query, key = torch.randn(2, 12, 8)
+    exact, _ = row_contrast(query, key, chosen, negatives, torch.arange(12), (1, 12), 10.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(row_contrast(query, key, chosen, negatives, torch.arange(12), (1, 12), 10.0)[0], exact)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mockingjay hides what s3prl hides, in the same proportions, and reconstructs where it hid."""
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from pluri.speech.recipes import mockingjay_tiny
+from pluri.speech.spectrum import SpectrumFrontEndConfig
 from pluri.ssl import draw
 from pluri.ssl.objective import Batch
 from pluri.ssl.objectives.mockingjay import MockingjayConfig, between_edges
@@ -21,7 +23,9 @@ def keys(n):
 def build(**settings):
     torch.manual_seed(0)
     recipe = mockingjay_tiny()
-    return MockingjayConfig(**settings).build(recipe.backbone())
+    assert isinstance(recipe.front_end, SpectrumFrontEndConfig)
+    single = dataclasses.replace(recipe.front_end, stack=1)  # units of one frame, 80 channels, whatever the recipe has
+    return MockingjayConfig(**settings).build(dataclasses.replace(recipe, front_end=single).backbone())
 
 
 def hide(ours, values, lengths):
@@ -102,27 +106,69 @@ def test_rows_around_the_length_of_a_span_have_one(length):
     assert (cells.all(-1).sum(1) == min(length, 7)).all()
 
 
+def test_other_spans_begin_anywhere_in_the_row_and_end_within_it():
+    ours = build(as_zero=0.0, as_other=1.0)
+    values = torch.arange(12.0)[:, None].expand(900, 12, 80)
+    corrupted, cells = hide(ours, values, torch.full((900,), 9))
+    begin = cells.all(-1).int().argmax(1)
+    source = corrupted[torch.arange(900), begin, 0].long()
+    assert (torch.bincount(source, minlength=3) / 900 - 1 / 3).abs().max() < 0.06
+    assert not (corrupted[cells.all(-1)] > 8).any()
+
+
+def test_the_number_of_spans_is_rounded_as_in_s3prl():
+    ours = build()
+    lengths = torch.arange(1, 301)
+    starts, _, _ = ours._masks(Batch(torch.zeros(300, 1), None, keys(300)), lengths, 300)
+    for row, length in zip(starts, lengths.tolist(), strict=True):
+        if length % 70:  # else its number lies halfway, give or take rounding
+            assert row.sum() == min(max(1, round(0.15 * length / 7)), max(1, length - 6))
+
+
+def test_bands_have_any_width_up_to_the_widest_and_lie_anywhere():
+    ours = build(channel_share=0.05)  # up to 4 of 80 channels
+    _, _, band = ours._masks(Batch(torch.zeros(20000, 1), None, keys(20000)), torch.full((20000,), 9), 9)
+    width = band.sum(1)
+    assert (torch.bincount(width, minlength=5) / 20000 - 0.2).abs().max() < 0.015
+    for size in range(1, 5):
+        first = torch.bincount(band[width == size].int().argmax(1), minlength=81 - size) / (width == size).sum()
+        assert len(first) == 81 - size and (first * (81 - size) - 1).abs().max() < 0.65
+        assert (band[width == size][:, 1:] & ~band[width == size][:, :-1]).sum(1).max() == 1
+
+
+@pytest.mark.parametrize("channels", [0.0, 0.2])
 @pytest.mark.parametrize("recipe", [mockingjay_tiny, patches_tiny], ids=["speech", "vision"])
-def test_the_loss_is_the_mean_distance_where_units_were_hidden(recipe):
+def test_the_loss_is_the_mean_distance_where_units_were_hidden(recipe, channels):
     torch.manual_seed(0)
-    ours = recipe().build().eval()
+    made = recipe()
+    objective = dataclasses.replace(made.objective, channel_share=channels)
+    ours = dataclasses.replace(made, objective=objective).build().eval()
     speech = recipe is mockingjay_tiny
     lengths = torch.tensor([16000, 5000, 9000]) if speech else None
     inputs = torch.randn(3, 16000) if speech else torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
     batch = Batch(inputs, lengths, keys(3))
-    loss = ours(batch)["loss"].item()
+    out = ours(batch)
     units = ours.backbone.front_end.units(inputs, lengths)
     counts = ours.backbone.front_end.unit_lengths(inputs, lengths)
-    starts, masked, _ = ours._masks(batch, counts, units.values.shape[1])
-    corrupted = ours.corrupt(batch, units.values, starts, masked, counts)
+    starts, masked, band = ours._masks(batch, counts, units.values.shape[1])
+    corrupted = ours.corrupt(batch, units.values, starts, masked, counts).masked_fill(band[:, None], 0.0)
     encoded = ours.backbone.encode(ours.backbone.front_end.embed(corrupted), units.lengths)
     prefix = ours.backbone.front_end.prefix
-    total = []
-    for row, column in masked.nonzero().tolist():
-        predicted = ours.head(encoded.x[row, prefix + column])
-        total.append((predicted - units.values[row, column]).abs().mean().item())
-    assert loss == pytest.approx(np.mean(total), rel=1e-4)
-    assert masked.any(1).all()
+    guess = between_edges(units.values, masked, counts, ours.backbone.front_end.stack)
+    distances, of_guess = [], []
+    for row, length in enumerate(counts.tolist()):
+        for column in range(length):
+            cells = masked[row, column] | band[row]
+            predicted = ours.head(encoded.x[row, prefix + column])
+            distances += (predicted - units.values[row, column]).abs()[cells].tolist()
+            of_guess += (guess - units.values).abs()[row, column][cells].tolist()
+    assert out["loss"].item() == pytest.approx(np.mean(distances), rel=1e-4)
+    assert masked.any(1).all() and band.any() == (channels > 0)
+    assert "interpolation_loss" not in ours.train()(batch)
+    if channels:
+        assert "interpolation_loss" not in out
+    else:
+        assert out["interpolation_loss"].item() == pytest.approx(np.mean(of_guess), rel=1e-4)
 
 
 @pytest.mark.parametrize("stack", [1, 3])

@@ -17,12 +17,16 @@ def factors(points, **settings):
 
 def test_schedules_have_their_corners():
     assert factors([0, 0.05, 0.1, 0.55, 1.0], kind="linear", warmup=0.1) == pytest.approx([0, 0.5, 1, 0.5, 0])
+    assert factors([0.1, 0.55, 1.0], kind="linear", warmup=0.1, end=0.2) == pytest.approx([1, 0.6, 0.2])
+    assert factors([0.0, 0.5], kind="linear", warmup=0.0) == pytest.approx([1, 0.5])
     assert factors([0.1, 0.55, 1.0], kind="cosine", warmup=0.1, end=0.2) == pytest.approx([1, 0.6, 0.2])
     # fairseq's tri-stage: from 1 % up, level, then exponentially to 5 %.
-    tri = factors([0, 0.1, 0.4, 0.5, 0.75, 1.0], kind="tri_stage", warmup=0.1, decay=0.5, end=0.05)
-    assert tri == pytest.approx([0.01, 1, 1, 1, math.sqrt(0.05), 0.05])
+    tri = factors([0, 0.05, 0.1, 0.4, 0.5, 0.75, 1.0], kind="tri_stage", warmup=0.1, decay=0.5, end=0.05)
+    assert tri == pytest.approx([0.01, 0.505, 1, 1, 1, math.sqrt(0.05), 0.05])
     trapezoid = factors([0.1, 0.5, 0.9, 0.95, 1.0], kind="trapezoid", warmup=0.1, decay=0.1)
     assert trapezoid == pytest.approx([1, 1, 1, 1 - math.sqrt(0.5), 0], abs=1e-6)
+    trapezoid = factors([0.95, 1.0], kind="trapezoid", warmup=0.1, decay=0.1, end=0.2)
+    assert trapezoid == pytest.approx([1 - 0.8 * math.sqrt(0.5), 0.2], abs=1e-6)
     assert factors([0.1, 1.0], kind="constant", warmup=0.1) == pytest.approx([1, 1])
     with pytest.raises(ValueError, match="schedule.end"):
         ScheduleConfig(kind="tri_stage")
@@ -38,6 +42,41 @@ def test_biases_and_norms_are_never_decayed():
     assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
     assert [len(group["params"]) for group in groups] == [2, 4]
     assert all(p.ndim > 1 for p in groups[0]["params"]) and all(p.ndim <= 1 for p in groups[1]["params"])
+
+
+@pytest.mark.parametrize("kind", ["adamw", "lars"])
+def test_frozen_parameters_are_left_out(kind):
+    net = model()
+    net[0].requires_grad_(False)
+    groups = OptimizerConfig(kind=kind).build(net).param_groups
+    assert [len(group["params"]) for group in groups] == [1, 3]
+
+
+def test_adamw_is_torchs_with_the_settings_in_their_places():
+    net, plain = model(), model()
+    ours = OptimizerConfig(lr=0.1, betas=(0.5, 0.7), eps=0.3, weight_decay=0.2).build(net)
+    matrices, others = ([p for p in plain.parameters() if (p.ndim > 1) == wide] for wide in (True, False))
+    theirs = [
+        torch.optim.AdamW(matrices, lr=0.1, betas=(0.5, 0.7), eps=0.3, weight_decay=0.2),
+        torch.optim.AdamW(others, lr=0.1, betas=(0.5, 0.7), eps=0.3, weight_decay=0.0),
+    ]
+    torch.manual_seed(1)
+    for _ in range(3):
+        for mine, its in zip(net.parameters(), plain.parameters(), strict=True):
+            mine.grad = torch.randn_like(mine)
+            its.grad = mine.grad.clone()
+        for optimizer in (ours, *theirs):
+            optimizer.step()
+    for mine, its in zip(net.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(mine, its, atol=1e-6)
+
+
+def test_lars_moves_a_matrix_of_zeros_by_its_gradient():
+    net = nn.Linear(3, 2, bias=False)
+    nn.init.zeros_(net.weight)
+    net.weight.grad = torch.ones(2, 3)
+    OptimizerConfig(kind="lars", lr=0.5).build(net).step()  # a share of its norm would leave it at zero for ever
+    assert torch.allclose(net.weight, torch.tensor(-0.5))
 
 
 def test_lars_equals_a_loop_from_the_paper():
@@ -66,7 +105,7 @@ def test_lars_equals_a_loop_from_the_paper():
 def test_a_step_that_is_not_finite_changes_nothing(kind):
     net = model()
     optimizer = OptimizerConfig(kind=kind).build(net)
-    for found in (0.0, 1.0):
+    for found in (0.0, 1.0, 0.0):
         before = [p.detach().clone() for p in net.parameters()]
         for parameter in net.parameters():
             parameter.grad = torch.full_like(parameter, math.inf if found else 0.5)
@@ -74,3 +113,4 @@ def test_a_step_that_is_not_finite_changes_nothing(kind):
         optimizer.step()
         same = [torch.equal(old, new) for old, new in zip(before, net.parameters(), strict=True)]
         assert all(same) if found else not any(same)
+        assert all(torch.isfinite(p).all() for p in net.parameters())

@@ -144,14 +144,16 @@ def test_gradients_of_an_uneven_batch_are_the_sum_of_those_of_its_rows(kind, wav
 
 
 def test_the_extractor_gets_the_share_of_its_gradient_that_is_set_and_only_in_training(waves):
-    figures = {}
-    for scale in (1.0, 0.1):
-        front_end = extractor("base", gradient_scale=scale)
+    def gradients(scale, training):
+        front_end = extractor("base", gradient_scale=scale).train(training)
         front_end.embed(front_end.units(waves(UNEVEN), UNEVEN).values).square().sum().backward()
-        figures[scale] = {name: gradient(parameter) for name, parameter in front_end.named_parameters()}
-    for name, whole in figures[1.0].items():
-        share = 0.1 if name.startswith(("convolutions", "group")) else 1.0
-        assert torch.allclose(figures[0.1][name], share * whole, rtol=1e-4, atol=1e-6 * whole.abs().max().item())
+        return {name: gradient(parameter) for name, parameter in front_end.named_parameters()}
+
+    for training in (True, False):
+        scaled = gradients(0.1, training)
+        for name, whole in gradients(1.0, training).items():
+            share = 0.1 if training and name.startswith(("convolutions", "group")) else 1.0
+            assert torch.allclose(scaled[name], share * whole, rtol=1e-4, atol=1e-6 * whole.abs().max().item()), name
 
 
 def test_the_energy_is_the_mean_square_of_the_latents_before_their_norm(waves):

@@ -66,13 +66,13 @@ def test_empty_lines_end_documents_in_plain_and_gzipped_files(tmp_path):
 
 
 def test_all_text_files_of_a_folder_are_found_in_a_lasting_order(tmp_path):
-    for name in ("b/2.txt", "b/1.TXT", "a/3.txt.gz", "notes.md", "0.text"):
+    for name in ("b/2.txt", "b/1.txt", "a/3.txt.gz", "notes.md", "0.text"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
     assert [str(path.relative_to(tmp_path)) for path in files(tmp_path)] == [
         "0.text",
         "a/3.txt.gz",
-        "b/1.TXT",
+        "b/1.txt",
         "b/2.txt",
     ]
     assert files(tmp_path / "notes.md") == [tmp_path / "notes.md"]  # a file that is named is taken whatever its suffix

@@ -56,6 +56,22 @@ def test_vicreg_equals_the_slow_loop(convention, factor, scale):
     assert out["loss"].item() == pytest.approx(parts.item(), rel=1e-6)
 
 
+def test_vicregs_figures_are_those_of_its_two_views():
+    torch.manual_seed(0)
+    ours = VicregConfig(views=small_views(), projected=16).build(byol_tiny().backbone())
+    data = batch()
+    first, second = (
+        ours.projector(ours.backbone(ours.views(data.inputs, None, data.keys, view)[0]).x.mean(1)) for view in (0, 1)
+    )
+    wanted = {**vicreg_terms(first, second), "embedding_std": spread(first)}
+    out = ours(data)
+    assert set(out) == {*wanted, "loss"} and out["invariance"] > 0
+    for name, value in wanted.items():
+        assert out[name].item() == pytest.approx(value.item(), rel=1e-5), name
+    layers = [layer for layer in ours.projector if isinstance(layer, torch.nn.Linear)]
+    assert [layer.out_features for layer in layers] == [16] * 3
+
+
 def test_vicreg_stays_in_float32_under_autocast():
     torch.manual_seed(0)
     z = 1e-2 * torch.randn(64, 32)

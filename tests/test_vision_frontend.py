@@ -59,7 +59,7 @@ def test_images_of_a_wrong_size_are_refused_with_both_sizes(shape):
             call(torch.zeros(shape))
 
 
-def test_settings_that_cannot_work_are_refused(samples):
+def test_settings_that_cannot_work_are_refused():
     with pytest.raises(ValueError, match="front_end.size 30 is no multiple of front_end.patch 8"):
         PatchFrontEndConfig(size=30, patch=8)
     with pytest.raises(ValueError, match="front_end.mean"):

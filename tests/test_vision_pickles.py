@@ -4,7 +4,9 @@
 import io
 import os
 import pickle
+import random
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -133,14 +135,74 @@ def test_pickles_of_anything_else_are_bad(content, tmp_path):
         pickles.read(tmp_path / "a")
 
 
-def test_pickles_that_were_cut_off_or_spoilt_are_bad(tmp_path):
-    whole = pickle.dumps(cifar(2), 4)
+def written():
+    """A file with a place for every error: as Python 2 wrote it, and in each of Python 3's protocols."""
+    return [b"\x80\x02" + python2(cifar(3)) + b".", *(pickle.dumps(cifar(3), protocol) for protocol in range(6))]
+
+
+def test_pickles_that_were_cut_off_are_bad(tmp_path):
     rng = np.random.default_rng(0)
-    for _ in range(60):
-        content = bytearray(whole[: int(rng.integers(0, len(whole) - 1))])
-        (tmp_path / "a").write_bytes(content)
-        with pytest.raises(BadItem):
+    for whole in written():
+        for _ in range(20):
+            (tmp_path / "a").write_bytes(whole[: int(rng.integers(0, len(whole) - 1))])
+            with pytest.raises(BadItem):
+                pickles.read(tmp_path / "a")
+
+
+def test_spoilt_pickles_load_or_are_refused_by_name(tmp_path):
+    path = tmp_path / "data_batch_1"
+    rng = random.Random(0)
+    loaded, refused = 0, 0
+    for whole in written():
+        for _ in range(80):
+            content = bytearray(whole)
+            for _ in range(rng.randint(1, 3)):
+                place = rng.randrange(200)  # from either end, where what is not pixels stands
+                content[rng.choice([place, -1 - place, rng.randrange(len(whole))])] = rng.randrange(256)
+            path.write_bytes(content)
+            try:
+                assert images(tmp_path).records.shape == (3, 1)
+                loaded += 1
+            except ValueError as error:
+                assert type(error) is ValueError and isinstance(error.__cause__, BadItem)
+                assert str(error).startswith(f"{path}: no CIFAR file: ") and "\n" not in str(error)
+                refused += 1
+    assert min(loaded, refused) > 100
+
+
+SPOILT = {  # what stands in the file, and the same with one or two bytes spoilt
+    "key": (b"U\x04data", b"U\x04d\xd0ta"),
+    "frame": (pickle.dumps(cifar(3), 4)[:11], pickle.dumps(cifar(3), 4)[:10] + b"\xff"),
+    "length": (b"B\x00\x24\x00\x00", b"B\x00\x24\x00\x07"),
+    "long_length": (b"B\x00\x24\x00\x00", b"\x8e\x00\x24\x00\x00"),
+    "number": (b"r\x01\x01\x00\x00", b"r\x01\x01\x00\x01"),
+}
+
+
+@pytest.mark.parametrize("what", SPOILT)
+def test_one_spoilt_byte_reserves_no_memory_and_is_named(what, tmp_path):
+    if what == "key":
+        whole = written()[0]
+    elif what == "number":  # of a remembered object: 0x101 becomes 0x1000101, for which Python would reserve 256 MiB
+        whole = pickle.dumps(cifar(300), 2)
+    else:
+        whole = pickle.dumps(cifar(3), 4)
+    assert SPOILT[what][0] in whole
+    (tmp_path / "a").write_bytes(whole.replace(*SPOILT[what]))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadItem, match="no CIFAR file: "):
             pickles.read(tmp_path / "a")
+        assert tracemalloc.get_traced_memory()[1] < 16e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("label", [-1, 1 << 16, (1 << 31) - 1, 1 << 200])
+def test_labels_that_no_class_can_have_are_bad(label, tmp_path):
+    (tmp_path / "a").write_bytes(pickle.dumps({**cifar(3), b"labels": [0, label, 1]}))
+    with pytest.raises(BadItem, match="its labels are not all from 0 to 65535"):
+        pickles.read(tmp_path / "a")
 
 
 def test_a_pickle_that_asks_for_all_memory_is_bad(tmp_path):

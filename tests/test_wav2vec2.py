@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """wav2vec 2.0's loss and gradients are those of transformers and fairseq2; its masks have the published proportions."""
 
+import dataclasses
 import json
 
 import pytest
@@ -97,6 +98,13 @@ def test_loss_and_all_gradients_equal_those_of_transformers(tmp_path, variant):
     its = theirs(wave, mask_time_indices=masked, sampled_negative_indices=sampled)
     (its.loss / masked.sum()).backward()
     assert mine["loss"].item() == pytest.approx(its.loss.item() / masked.sum().item(), rel=1e-5)
+    right = 0
+    for i, place in enumerate(zip(chosen.row.tolist(), chosen.column.tolist(), strict=True)):
+        query, target = its.projected_states[place], its.projected_quantized_states[place]
+        others = its.projected_quantized_states[place[0], columns[place[0]][negatives[i]]]
+        others = others[(others != target).any(1)]
+        right += bool((torch.cosine_similarity(query, target, 0) > torch.cosine_similarity(query, others)).all())
+    assert 0 < right < len(chosen.flat) and mine["accuracy"].item() == pytest.approx(right / len(chosen.flat))
 
     gradients = {
         name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
@@ -221,6 +229,120 @@ def test_the_loss_equals_that_of_fairseq2(tmp_path, monkeypatch):
     parts = trained["contrastive_loss"] + 0.1 * trained["diversity_loss"] + 10.0 * trained["feature_penalty"]
     assert trained["loss"].item() == pytest.approx(parts.item(), rel=1e-6)
     assert trained["feature_penalty"].item() == pytest.approx(energy.item(), rel=1e-6)
+    parameters = [ours.backbone.front_end.get_parameter("convolutions.0.weight"), ours.quantizer.score.weight]
+    wanted = torch.autograd.grad(
+        trained["contrastive_loss"] + 0.1 * trained["diversity_loss"] + 10.0 * energy, parameters, retain_graph=True
+    )
+    for found, its_own in zip(torch.autograd.grad(trained["loss"], parameters), wanted, strict=True):
+        assert (found - its_own).norm() <= 1e-4 * its_own.norm() > 0
+
+
+def test_settings_are_by_default_those_of_fairseq2():
+    wav2vec2 = pytest.importorskip("fairseq2.models.wav2vec2")
+    theirs, ours = wav2vec2.Wav2Vec2Config(), Wav2Vec2Config()
+    assert ours.span == theirs.temporal_mask_span_len and ours.negatives == theirs.num_distractors
+    assert ours.temperature == theirs.logit_temp and ours.final_width == theirs.final_dim
+    quantizer = ours.quantizer
+    assert (quantizer.groups, quantizer.codes) == (theirs.num_codebooks, theirs.num_codebook_entries)
+    assert quantizer.width == theirs.quantized_dim
+    first, last, _ = theirs.codebook_sampling_temperature
+    assert (quantizer.start_temperature, quantizer.end_temperature) == (first, last)
+    assert ours.target_dropout == 0.1  # fairseq's dropout_features of the base model, which fairseq2 leaves out
+
+
+def tiny(**settings):
+    from pluri.speech.recipes import wav2vec2_tiny
+
+    torch.manual_seed(0)
+    recipe = wav2vec2_tiny()
+    front_end = dataclasses.replace(recipe.front_end, channels=16, width=recipe.encoder.width)
+    return dataclasses.replace(OURS, **settings).build(dataclasses.replace(recipe, front_end=front_end).backbone())
+
+
+def sounds(lengths):
+    keys = torch.tensor([draw.key(2, i) for i in range(len(lengths))])
+    wave = torch.randn(len(lengths), max(lengths), generator=torch.Generator().manual_seed(0))
+    return Batch(wave, torch.tensor(lengths), keys)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_part_of_a_step_gets_its_share_of_every_figure(training):
+    ours = tiny(penalty_weight=10.0, target_dropout=0.1).train(training)
+    figures = []
+    for share in (1.0, 0.25):
+        batch = sounds([16000, 9000, 12000])
+        units = ours.counts(batch)
+        batch.counts = {"masked": units["masked"] / share, "units": units["units"] / (share / 2)}
+        torch.manual_seed(1)
+        figures.append({name: value.item() for name, value in ours(batch).items()})
+    whole, part = figures
+    assert ("feature_penalty" in whole) == training
+    for name in set(whole) - {"loss"}:
+        assert part[name] == pytest.approx(0.25 * whole[name], rel=1e-5), name
+
+
+def test_targets_are_dropped_out_as_set_and_only_in_training():
+    ours = tiny(target_dropout=1.0, diversity_weight=1.0)
+    for training in (True, False):
+        perplexity = ours.train(training)(sounds([16000, 9000]))["code_perplexity"].item()
+        if training:  # nothing is left but noise, and codes are drawn alike
+            ours(sounds([16000, 9000]))["loss"].backward()
+            assert ours.quantizer.score.weight.grad is not None and not ours.quantizer.score.weight.grad.any()
+        else:
+            assert perplexity > 2.5
+
+
+def test_every_hidden_unit_has_negatives_and_noise_of_its_own(monkeypatch):
+    ours, batch = tiny(), sounds([32000, 16000])
+    seen = []
+    monkeypatch.setattr(ours, "compare", lambda *arguments: seen.append(arguments) or {})
+    ours(batch)
+    _, _, chosen, negatives, keys, _ = seen[0]
+    place, count = place_in_row(chosen, 2)
+    assert len(set(keys.tolist())) == len(keys) > 40
+    assert not torch.equal(draw_negatives(keys, place, count[chosen.row], 20), negatives)
+    row = negatives[chosen.row == 0].double()
+    shared = torch.corrcoef(row) - torch.eye(len(row))
+    assert shared.abs().mean() < 0.3
+
+
+def test_the_host_knows_how_many_units_are_hidden_at_most(monkeypatch):
+    ours = tiny()
+    real, seen = masking.where, []
+
+    def look(masked, at_most):
+        seen.append((int(masked.sum()), at_most, masked.numel()))
+        return real(masked, at_most)
+
+    monkeypatch.setattr(masking, "where", look)
+    for key in range(40):
+        for length in (400, 4400, 16000):  # 1, 13 and 49 units: 0.1, 0.8 and 3.2 spans
+            batch = sounds([length] * 2)
+            batch.keys = draw.fold(batch.keys, key)
+            ours(batch)
+    assert all(hidden <= at_most <= units for hidden, at_most, units in seen)
+
+
+def test_spans_begin_everywhere_alike_whether_their_number_was_rounded_up_or_down():
+    ours = tiny(mask_share=0.5 / 3, span=1)
+    lengths = torch.full((6000,), 3)
+    keys = torch.tensor([draw.key(0, i) for i in range(6000)])
+    masked = ours.masked(Batch(torch.zeros(6000, 1), None, keys), lengths, 3)
+    assert (masked.float().mean(0) - 0.5 / 3).abs().max() < 0.02
+
+
+def test_the_temperature_falls_with_the_steps():
+    ours = tiny()
+    for progress, temperature in ((0.0, 2.0), (0.345, 1.0), (1.0, 0.5)):
+        ours.after_step(progress)
+        assert ours.quantizer.temperature.item() == pytest.approx(temperature, rel=1e-4)
+
+
+def test_the_vector_for_hidden_units_begins_uniform():
+    # As in fairseq: mask_emb is uniform on [0, 1).
+    ours = tiny()
+    assert ours.hidden_unit.min() >= 0 and ours.hidden_unit.max() < 1
+    assert ours.hidden_unit.mean().item() == pytest.approx(0.5, abs=0.15)
 
 
 def test_half_of_the_units_are_hidden_in_spans_as_published():
@@ -234,6 +356,52 @@ def test_half_of_the_units_are_hidden_in_spans_as_published():
     assert masked.float().mean().item() == pytest.approx(0.49, abs=0.01)
     edges = (masked[:, 1:] & ~masked[:, :-1]).sum() + masked[:, 0].sum()
     assert (masked.sum() / edges).item() == pytest.approx(14.7, abs=0.5)
+
+
+def test_the_quantiser_in_training_equals_that_of_transformers(monkeypatch):
+    modeling = pytest.importorskip("transformers.models.wav2vec2.modeling_wav2vec2")
+    torch.manual_seed(0)
+    theirs = modeling.Wav2Vec2GumbelVectorQuantizer(modeling.Wav2Vec2Config(**SETTINGS)).train()
+    theirs.temperature = 1.3
+    torch.nn.init.normal_(theirs.weight_proj.weight)
+    torch.nn.init.normal_(theirs.codevectors)
+    ours = OURS.quantizer.build(16).train()
+    ours.temperature.fill_(1.3)
+    pairs = [(ours.score.weight, theirs.weight_proj.weight), (ours.score.bias, theirs.weight_proj.bias)]
+    pairs += [(ours.codebook, theirs.codevectors)]
+    x, again = (torch.randn(30, 16, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2))
+    with torch.no_grad():
+        for mine, its in pairs:
+            mine.copy_(its.view_as(mine))
+    keys, real = torch.arange(30) * 7 + 1, torch.arange(30) % 4 > 0
+    # torch's gumbel_softmax is the logarithm of exponential numbers: it is given ours.
+    noise = -draw.uniform(keys, 12).log()
+    monkeypatch.setattr(torch.Tensor, "exponential_", lambda self: self.copy_(noise.view_as(self)))
+    vectors, perplexity = theirs(x[None], mask_time_indices=real[None])
+    out = ours(again, keys, real)
+    assert (out.vectors - vectors[0]).abs().max() < 1e-5
+    assert out.perplexity.item() == pytest.approx(perplexity.item(), rel=1e-5)
+    pull = torch.randn(30, 16)
+    ((vectors[0] * pull).sum() + perplexity).backward()
+    ((out.vectors * pull).sum() + out.perplexity).backward()
+    for mine, its in [*pairs, (again, x)]:
+        assert mine.grad is not None and its.grad is not None
+        assert (mine.grad - its.grad.view_as(mine)).norm() <= 1e-4 * its.grad.norm() > 0
+
+
+def test_codes_are_looked_up_in_float32_under_autocast():
+    ours = OURS.quantizer.build(16).eval()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = ours(torch.randn(30, 16), torch.arange(30), torch.ones(30, dtype=torch.bool))
+    wanted = torch.cat([ours.codebook[0][out.codes % 6], ours.codebook[1][out.codes // 6]], dim=1)
+    assert torch.equal(out.vectors, wanted)
+
+
+def test_the_quantiser_begins_as_published():
+    ours = QuantizerConfig().build(512)
+    assert ours.score.weight.std().item() == pytest.approx(1.0, rel=0.02) and not ours.score.bias.any()
+    assert ours.codebook.min() >= 0 and ours.codebook.max() < 1
+    assert ours.codebook.mean().item() == pytest.approx(0.5, abs=0.01)
 
 
 def test_the_quantiser_draws_by_gumbel_and_anneals():
