@@ -38,28 +38,36 @@ def _write_idx(path: Path, array: np.ndarray) -> None:
 
 
 def documentation(folder: Path, most: int = 400_000) -> tuple[Path, Path]:
-    """Docstrings of installed packages: a text file to learn from, and a table of others with their package as label.
+    """Docstrings of installed packages: a text file to learn from, and a table of others, half of them out of order.
+
+    Which texts had their words shuffled cannot be told from the words alone, only from how they follow one another.
 
     Args:
         most: characters of each package.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    corpus, table = folder / "docstrings.txt", folder / "packages.tsv"
+    corpus, table = folder / "docstrings.txt", folder / "order.tsv"
+    rng = np.random.default_rng(0)
     documents: list[str] = []
     rows: list[tuple[str, str, str]] = []
     for package in PACKAGES:
-        found = _docstrings(package, most)
-        for i, text in enumerate(found):
-            # Every fifth is only in the table, in which four are for testing for every six for training.
-            if i % 5 == 4 and len(rows) < 4000:
-                rows.append((" ".join(text.split())[:400], package, "test" if (i // 5) % 10 < 4 else "train"))
-            else:
+        for i, text in enumerate(_docstrings(package, most)):
+            if i % 5 < 4:
                 documents.append(text)
+                continue
+            # Every fifth is only in the table, in which four are for testing for every six for training.
+            words = text.split()
+            for start in range(0, len(words) - 7, 24):
+                piece = words[start : start + 24]
+                shuffled = rng.random() < 0.5
+                order = rng.permutation(len(piece)) if shuffled else np.arange(len(piece))
+                label, split = "shuffled" if shuffled else "as written", "test" if (i // 5) % 10 < 4 else "train"
+                rows.append((" ".join(piece[place] for place in order), label, split))
     corpus.write_text("\n\n".join(documents) + "\n", encoding="utf-8")
     with table.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n")
         writer.writerow(("text", "label", "split"))
-        writer.writerows(rows)
+        writer.writerows(rows[:4000])
     return corpus, table
 
 

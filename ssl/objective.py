@@ -72,7 +72,7 @@ class Objective(nn.Module, ABC):
         """Called after each optimiser step with the share of the run that is done: teachers, temperatures."""
 
     def shared_counts(self, batch: Batch) -> dict[str, Tensor]:
-        """The counts that means are to be divided by, at least 1: those of the whole step, or of this batch alone."""
+        """The counts that means are to be divided by, never 0: those of the whole step, or of this batch alone."""
         counts = self.counts(batch) if batch.counts is None else batch.counts
         return {name: count.clamp(min=1e-3) for name, count in counts.items()}
 
