@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..ssl import draw
+from ..ssl import draw, hub
 from ..ssl.data import BadItem, DataConfig, Dataset, Epoch, Item, held_out
 from . import audio
 
@@ -96,7 +96,7 @@ def _index(config: AudioDataConfig, cache: Path) -> tuple[list[Clip], Path, list
     """The clips, the folder that their paths start from, and what is no audio; headers are read once and remembered."""
     if not config.path:
         raise ValueError("no speech named: set --data.path to a folder of audio, an audio file or a manifest")
-    path = Path(config.path)
+    path = hub.as_files(config.path, "audio", cache)
     if not path.exists():
         raise ValueError(f"{path} does not exist: set --data.path to a folder of audio, an audio file or a manifest")
     root, listed = _list(path)

@@ -83,9 +83,10 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=config.bias)  # rows: queries, keys, values
         self.out = nn.Linear(config.width, config.width, bias=config.bias)
 
-    def forward(self, x: Tensor, attend: Attend) -> Tensor:
+    def forward(self, x: Tensor, attend: Attend, wanted: Tensor | None = None) -> Tensor:
         query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(1)  # each (N, H, D / H)
-        return self.out(attend(query, key, value).flatten(1))  # (N, D)
+        mixed = attend(query, key, value).flatten(1)  # (N, D)
+        return self.out(mixed if wanted is None else mixed.index_select(0, wanted))
 
 
 class MLP(nn.Module):
@@ -143,23 +144,30 @@ class Block(nn.Module, ABC):
         self.drop_path = DropPath(drop_path)
 
     @abstractmethod
-    def forward(self, x: Tensor, attend: Attend, rows: Rows) -> Tensor:
-        """(N, D) to (N, D)."""
+    def forward(self, x: Tensor, attend: Attend, rows: Rows, first: bool = False) -> Tensor:
+        """(N, D) to (N, D); with `first` to (B, D), each row's first vector, and nothing is computed for the others
+        after they have been attended to."""
 
 
 class PostNormBlock(Block):
     """Add, then normalise (Vaswani et al. 2017): BERT, wav2vec 2.0 base, HuBERT base."""
 
-    def forward(self, x: Tensor, attend: Attend, rows: Rows) -> Tensor:
-        x = self.attention_norm(x + self.drop_path(self.dropout(self.attention(x, attend)), rows))
+    def forward(self, x: Tensor, attend: Attend, rows: Rows, first: bool = False) -> Tensor:
+        mixed = self.attention(x, attend, rows.firsts if first else None)
+        if first:
+            x, rows = x.index_select(0, rows.firsts), rows.of_firsts
+        x = self.attention_norm(x + self.drop_path(self.dropout(mixed), rows))
         return self.mlp_norm(x + self.drop_path(self.dropout(self.mlp(x)), rows))
 
 
 class PreNormBlock(Block):
     """Normalise what each sublayer reads (Xiong et al. 2020, arXiv:2002.04745): ViT, wav2vec 2.0 large."""
 
-    def forward(self, x: Tensor, attend: Attend, rows: Rows) -> Tensor:
-        x = x + self.drop_path(self.dropout(self.attention(self.attention_norm(x), attend)), rows)
+    def forward(self, x: Tensor, attend: Attend, rows: Rows, first: bool = False) -> Tensor:
+        mixed = self.attention(self.attention_norm(x), attend, rows.firsts if first else None)
+        if first:
+            x, rows = x.index_select(0, rows.firsts), rows.of_firsts
+        x = x + self.drop_path(self.dropout(mixed), rows)
         return x + self.drop_path(self.dropout(self.mlp(self.mlp_norm(x))), rows)
 
 

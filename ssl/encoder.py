@@ -125,7 +125,7 @@ class Encoded:
         """(B, D): the mean over each row's vectors, in float32, or its first vector (a class token)."""
         if how == "mean":
             return self.rows.mean(self.packed)
-        return self.packed.index_select(0, self.rows.offsets[:-1])
+        return self.packed.index_select(0, self.rows.firsts)
 
     def select(self, index: Tensor) -> Tensor:
         """(M, D): outputs at `index` (M,) into the flattened padded batch (B * T); anything for padded positions."""
@@ -151,7 +151,12 @@ class Encoder(nn.Module):
         self.blocks.apply(initialise)
 
     def forward(
-        self, x: Tensor, lengths: Tensor | None = None, positions: Tensor | None = None, layers: bool = True
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        positions: Tensor | None = None,
+        layers: bool = True,
+        first: bool = False,
     ) -> Encoded:
         """Encodes padded rows.
 
@@ -160,12 +165,13 @@ class Encoder(nn.Module):
             lengths: (B,) int64 on the CPU (a GPU tensor would be waited for), real vectors in each row; None: all T.
             positions: (B, T) int64 places, where they are not 0, 1, 2, ...
             layers: whether to keep each block's output.
+            first: whether only each row's first vector is wanted (a class token); the output then has rows of one.
         Raises: ValueError for an empty row, or one that the position table cannot hold.
         """
         rows = Rows.of(x, lengths)
         dropout = self.config.attention_dropout if self.training else 0.0
         attend = attention.fused(rows, self.config.causal, dropout, _dtype(x))
-        return self._run(x, rows, positions, attend, layers)
+        return self._run(x, rows, positions, attend, layers, first)
 
     def attentions(self, x: Tensor, lengths: Tensor | None = None) -> list[Tensor]:
         """Each block's attention weights (B, H, T, T), zero on padding. For analysis: slow, takes B H T^2 memory."""
@@ -180,24 +186,29 @@ class Encoder(nn.Module):
         self._run(x, rows, None, attend, layers=False)
         return weights
 
-    def _run(self, x: Tensor, rows: Rows, positions: Tensor | None, attend: Attend, layers: bool) -> Encoded:
+    def _run(
+        self, x: Tensor, rows: Rows, positions: Tensor | None, attend: Attend, layers: bool, first: bool = False
+    ) -> Encoded:
+        assert not (layers and first), "the last layer would have rows of one vector, the others whole ones"
         position = rows.position if positions is None else rows.pack(positions)
         hidden = self.positions(rows.pack(x), rows, position)  # (N, D)
         hidden = self.dropout(self.input_norm(hidden))
         attend = self.positions.turn(attend, position)
         kept = [hidden] if layers else []
-        for block in self.blocks:
-            hidden = self._step(block, hidden, attend, rows)
+        last = len(self.blocks) - 1 if first else -1
+        for number, block in enumerate(self.blocks):
+            hidden = self._step(block, hidden, attend, rows, number == last)
             if layers:
                 kept.append(hidden)
-        return Encoded(rows, self.output_norm(hidden), kept)
+        return Encoded(rows.of_firsts if first else rows, self.output_norm(hidden), kept)
 
-    def _step(self, block: nn.Module, hidden: Tensor, attend: Attend, rows: Rows) -> Tensor:
+    def _step(self, block: nn.Module, hidden: Tensor, attend: Attend, rows: Rows, first: bool) -> Tensor:
         # The host draws, so that no device is waited for; train() seeds the host's generator anew at each step.
         if self.training and self.config.layer_drop and torch.rand(()).item() < self.config.layer_drop:
             # Zero gradients for the block that is left out: data-parallel ranks may leave out different ones.
-            return hidden + 0.0 * sum(parameter.sum() for parameter in block.parameters())
-        return block(hidden, attend, rows)
+            hidden = hidden + 0.0 * sum(parameter.sum() for parameter in block.parameters())
+            return hidden.index_select(0, rows.firsts) if first else hidden
+        return block(hidden, attend, rows, first)
 
 
 def _dtype(x: Tensor) -> torch.dtype:
@@ -234,8 +245,13 @@ class Backbone(nn.Module):
         """(M, D): the outputs for the units at `row` and `column` (M,) of the units' (B, T)."""
         return encoded.select(row * encoded.rows.longest + self.front_end.prefix + column)
 
-    def encode(self, x: Tensor, lengths: Tensor | None, layers: bool = False) -> Encoded:
+    def pooled(self, inputs: Tensor, lengths: Tensor | None, how: Literal["mean", "first"]) -> Tensor:
+        """Raw padded input to (B, D), as `Encoded.pooled`; for "first", no more is computed than that needs."""
+        units = self.front_end.units(inputs, lengths)
+        return self.encode(self.front_end.embed(units.values), units.lengths, first=how == "first").pooled(how)
+
+    def encode(self, x: Tensor, lengths: Tensor | None, layers: bool = False, first: bool = False) -> Encoded:
         """Embedded units (B, prefix + T, D), of which `lengths` (B,) units are real, to encoder states."""
         if lengths is not None:
             lengths = lengths + self.front_end.prefix
-        return self.encoder(x, lengths, layers=layers)
+        return self.encoder(x, lengths, layers=layers, first=first)

@@ -82,6 +82,16 @@ class Rows:
         """(B + 1,) int64, where each row begins, and N."""
         return self._send(torch.tensor(self.starts))
 
+    @property
+    def firsts(self) -> Tensor:
+        """(B,) int64, where each row begins."""
+        return self.offsets[:-1]
+
+    @cached_property
+    def of_firsts(self) -> "Rows":
+        """The rows of each row's first position alone."""
+        return Rows([1] * len(self.lengths), 1, self.device)
+
     def pack(self, x: Tensor) -> Tensor:
         """(B, T, ...) to (N, ...)."""
         flat = x.flatten(0, 1)

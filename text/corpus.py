@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from ..ssl import hub
 from ..ssl.data import DataConfig, Dataset, Epoch, Item, held_out
 from . import tokenizer as wordpiece
 from .documents import documents, files, sentences
@@ -29,8 +30,8 @@ _VERSION = 1  # of the shard's layout and of the sentence rule
 class TextDataConfig(DataConfig):
     """Where the text is and how it is cut into items.
 
-    `path` is a text file or a folder of them (.txt, .text, .txt.gz, .parquet). Lines are sentences or paragraphs; an
-    empty line ends a document.
+    `path` is a text file or a folder of them (.txt, .text, .txt.gz, .parquet), or `hf:NAME` of a data set. Lines are
+    sentences or paragraphs; an empty line ends a document.
     """
 
     tokenizer: str = ""  # vocab.txt, tokenizer.json or a folder with either; empty: trained on the corpus
@@ -44,7 +45,7 @@ class TextDataConfig(DataConfig):
     def build(self, split: str, cache: Path) -> "TextDataset":
         if not self.path:
             raise ValueError("no text named: set --data.path to a text file or a folder of them")
-        found = files(Path(self.path))
+        found = files(hub.as_files(self.path, "text", cache))
         tokenizer = self._tokenizer(found, cache)
         return TextDataset(self, split, tokenizer, *open_shard(found, tokenizer, cache))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..ssl import hub
 from ..ssl.data import BadItem, DataConfig, Dataset, Epoch, Item, held_out
 from . import pickles
 
@@ -35,7 +36,8 @@ class ImageDataConfig(DataConfig):
     part: str = "train"  # or "test", where official files have both
 
     def build(self, split: str, cache: Path) -> "ImageDataset":
-        return ImageDataset(self, split)
+        path = self.path and str(hub.as_files(self.path, "image", cache))
+        return ImageDataset(dataclasses.replace(self, path=path), split)
 
 
 class ImageDataset(Dataset):

@@ -54,16 +54,14 @@ class Byol(Objective):
         for view in (0, 1):
             # Views go through one after the other: each has batch statistics of its own, as published.
             inputs, lengths = self.views(batch.inputs, batch.lengths, batch.keys, view)
-            projected = self.projector(self._pool(self.backbone, inputs, lengths))
+            projected = self.projector(self.backbone.pooled(inputs, lengths, self.config.pool))
             predictions.append(self.predictor(projected))
             with torch.no_grad():
                 backbone, projector = self.teacher.model.children()
-                targets.append(projector(self._pool(backbone, inputs, lengths)))
+                assert isinstance(backbone, Backbone)
+                targets.append(projector(backbone.pooled(inputs, lengths, self.config.pool)))
         loss = (_distance(predictions[0], targets[1]) + _distance(predictions[1], targets[0])).sum() / rows
         return {"loss": loss, "embedding_std": spread(parallel.gather_with_gradient(targets[0]))}
-
-    def _pool(self, backbone: nn.Module, inputs: Tensor, lengths: Tensor | None) -> Tensor:
-        return backbone(inputs, lengths, layers=False).pooled(self.config.pool)
 
     def after_step(self, progress: float) -> None:
         student = nn.ModuleList([self.backbone, self.projector])

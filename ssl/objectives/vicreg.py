@@ -55,7 +55,7 @@ class Vicreg(Objective):
         projected = []
         for view in (0, 1):
             inputs, lengths = self.views(batch.inputs, batch.lengths, batch.keys, view)
-            pooled = self.backbone(inputs, lengths, layers=False).pooled(self.config.pool)
+            pooled = self.backbone.pooled(inputs, lengths, self.config.pool)
             projected.append(parallel.gather_with_gradient(self.projector(pooled).float()))
         terms = vicreg_terms(projected[0], projected[1])
         half = 0.5 if self.config.variance == "code" else 1.0
