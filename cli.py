@@ -105,7 +105,8 @@ def pretrain(words: list[str]) -> None:
         _fail(str(stopped), 1)
     else:
         if parallel.rank() == 0:
-            print(f"{out}: {outcome.step} steps, loss {outcome.row.get('loss', float('nan')):.4f}")
+            loss = f"loss {outcome.row['loss']:.4f}" if "loss" in outcome.row else "nothing left to do"
+            print(f"{out}: {outcome.step} steps, {loss}")
         parallel.finish()
 
 
@@ -119,7 +120,8 @@ def override(recipe, words: list[str], prog: str):  # noqa: ANN001, ANN202  any 
     """The settings with the dotted fields that `words` set; prints help or an error and exits as tyro does."""
     import tyro
 
-    return tyro.cli(type(recipe), default=recipe, args=words, prog=prog, config=(tyro.conf.AvoidSubcommands,))
+    how = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
+    return tyro.cli(type(recipe), default=recipe, args=words, prog=prog, config=how)
 
 
 def _check_free(out: Path, recipe) -> None:  # noqa: ANN001

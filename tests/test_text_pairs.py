@@ -141,7 +141,7 @@ def test_cuts_fall_on_the_fronts_and_backs_of_the_longer_side_alike():
 
 def test_next_sentences_of_a_single_document_are_refused():
     shard = make_shard([20], 5)
-    with pytest.raises(ValueError, match="set data.pairs=False"):
+    with pytest.raises(ValueError, match="add --data.pairs False"):
         pair_table(shard, np.arange(1), 32, 0.1, 0)
 
 

@@ -61,7 +61,10 @@ def pair_table(shard: Shard, chosen: np.ndarray, longest: int, short: float, key
     Raises: ValueError if there are fewer than two documents to take random segments from.
     """
     if len(chosen) < 2:
-        raise ValueError("next sentence prediction needs at least two documents: set data.pairs=False (and no NSP)")
+        raise ValueError(
+            "next sentence prediction needs at least two documents: "
+            "add --data.pairs False --objective.next-sentence False"
+        )
     random = _generator(draw.key(key, "pairs"))
     builder = _PairBuilder(shard, chosen, longest - 3, random)
     targets = np.where(

@@ -109,6 +109,10 @@ class Bert(Objective):
         counts = self.shared_counts(batch)
         out = self.fill_in(encoded, chosen, ids.flatten()[chosen.flat], counts["masked"])
         if self.config.next_sentence:
+            if "is_random" not in batch.extras:
+                raise ValueError(
+                    "next sentence prediction needs pairs: set data.pairs=True, or objective.next_sentence=False"
+                )
             following = self.follow(encoded, batch.extras["is_random"], counts["rows"])
             out = {**following, **out, "loss": out["mlm_loss"] + following["nsp_loss"]}
         return out
