@@ -16,9 +16,11 @@ COMMANDS = {
     "list": "recipes and tasks",
     "pretrain": "pre-train an encoder by a recipe, or go on with a run: pluri pretrain RECIPE|RUN [--data.path P] ...",
     "evaluate": "score an encoder: pluri evaluate TASK ENCODER [--data.path P] ...",
+    "extract": "an encoder's states for every item, to disk: pluri extract ENCODER INPUTS --out DIR",
     "export": "to another library's format: pluri export ENCODER --to hf --out DIR",
     "report": "one HTML page of runs and scores: pluri report DIR...",
     "demo": "a tour on embedded data: offline, minutes",
+    "bench": "speed side by side with the peers on this machine: pluri bench [text|speech|vision] [--quick]",
     "doctor": "versions, devices, and what does not fit together",
 }
 
@@ -159,8 +161,10 @@ RUN: dict[str, Callable[[list[str]], None]] = {
     "list": list_names,
     "pretrain": pretrain,
     "evaluate": _elsewhere("evaluate"),
+    "extract": _elsewhere("extract"),
     "export": _elsewhere("export"),
     "report": _elsewhere("report"),
     "demo": _elsewhere("demo"),
+    "bench": _elsewhere("speed.bench"),
     "doctor": doctor,
 }

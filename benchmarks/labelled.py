@@ -227,7 +227,7 @@ def _texts(config: LabelledConfig, path: Path, tokenizer: Tokenizer) -> _Items:
     column = next((name for name in TEXT_COLUMNS if name in rows[0][1]), None)
     if column is None:
         raise ValueError(f"{path} needs one of the columns {', '.join(TEXT_COLUMNS)}")
-    dataset = _Texts([row[column] or "" for _, row in rows], tokenizer, int(config.longest or 128), str(path))
+    dataset = Texts([row[column] or "" for _, row in rows], tokenizer, int(config.longest or 128), str(path))
     return _Items(
         dataset,
         dataset.records,
@@ -238,7 +238,7 @@ def _texts(config: LabelledConfig, path: Path, tokenizer: Tokenizer) -> _Items:
     )
 
 
-class _Texts(Dataset):
+class Texts(Dataset):
     """Single texts as [CLS] text [SEP], cut at `longest` tokens."""
 
     unit = "tokens"

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..ssl.dropout import Dropout
 from ..ssl.encoder import FrontEnd, FrontEndConfig, Units
 from .corpus import AudioDataset
 
@@ -127,6 +128,18 @@ class Convolution(nn.Module):
         return out if self.norm is None else self.norm(out)
 
 
+def _rows(x: Tensor, starts: list[int], counts: list[int], stride: int) -> list[Tensor]:
+    """Frames (F, C) of all rows in pieces: each row's `counts` valid ones, and what follows them, in turn.
+
+    Cut in one split, whose gradient is one copy; that of a slice fills and adds a tensor as large as the whole.
+    """
+    ends = [*(start // stride for start in starts[1:]), len(x)]
+    sizes = []
+    for start, end, count in zip(starts, ends, counts, strict=True):
+        sizes += [count, end - start // stride - count]
+    return list(x.split(sizes))
+
+
 class WaveFrontEnd(FrontEnd):
     """Seven convolutions, a layer norm (whose output are the units), and a projection."""
 
@@ -145,7 +158,7 @@ class WaveFrontEnd(FrontEnd):
         self.group_bias = nn.Parameter(torch.zeros(config.channels)) if grouped else None
         self.norm = nn.LayerNorm(config.channels)
         self.project = nn.Linear(config.channels, config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def unit_lengths(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
         samples = [inputs.shape[1]] * len(inputs) if lengths is None else lengths.tolist()
@@ -162,8 +175,7 @@ class WaveFrontEnd(FrontEnd):
         if self.training and self.config.gradient_scale != 1.0:
             x = torch.as_tensor(_Scale.apply(x, self.config.gradient_scale))
         counts = [frames(count) for count in samples]
-        rows = [x[start // STRIDE : start // STRIDE + count] for start, count in zip(starts, counts, strict=True)]
-        valid = torch.cat(rows)  # (all latents, C)
+        valid = torch.cat(_rows(x, starts, counts, STRIDE)[::2])  # (all latents, C)
         energy = valid.float().square().mean() if self.training else None
         values = self.norm(valid).split(counts)
         return Units(nn.utils.rnn.pad_sequence(values, batch_first=True), torch.tensor(counts), energy)
@@ -193,14 +205,11 @@ class WaveFrontEnd(FrontEnd):
 
     def _group_norm(self, x: Tensor, starts: list[int], samples: list[int]) -> Tensor:
         """Each channel of each row normalised over the row's own valid frames: batch norm of them is just that."""
-        stride = STRIDES[0]
-        pieces = []
-        ends = [*(start // stride for start in starts[1:]), len(x)]
-        for start, end, count in zip((start // stride for start in starts), ends, samples, strict=True):
-            valid = frames(count, layers=1)
-            row = x[start : start + valid]
-            pieces.append(F.batch_norm(row, None, None, self.group_weight, self.group_bias, training=True))
-            pieces.append(x.new_zeros(end - start - valid, x.shape[1]))
+        counts = [frames(count, layers=1) for count in samples]
+        pieces = _rows(x, starts, counts, STRIDES[0])
+        for i in range(0, len(pieces), 2):
+            pieces[i] = F.batch_norm(pieces[i], None, None, self.group_weight, self.group_bias, training=True)
+            pieces[i + 1] = torch.zeros_like(pieces[i + 1])
         return torch.cat(pieces)
 
     def embed(self, values: Tensor) -> Tensor:

@@ -12,66 +12,95 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from . import cpu_attention
 from .packing import Rows
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # queries, keys, values (N, H, d) to (N, H, d)
 
-_WASTE = 0.85  # rows shorter than this share of the longest of a group open a new group
+# Rows shorter than this share of the longest of a group open a new group. Attention costs the square of the length, a
+# group more some twenty calls.
+_WASTE = 0.85
+_WASTE_LONG, _LONG = 0.98, 256
 
 
-def fused(rows: Rows, causal: bool, dropout: float, dtype: torch.dtype) -> Attend:
+def fused(rows: Rows, causal: bool, rate: float, dtype: torch.dtype) -> Attend:
     """The fastest back-end for these rows; the choice depends on device, dtype, dropout and torch version alone.
 
     CUDA without attention dropout: torch's variable-length kernel in half precision, compiled FlexAttention in
     float32 or where torch has no such kernel. Otherwise groups of rows of like length through
     scaled_dot_product_attention.
     """
-    if rows.device.type == "cuda" and dropout == 0.0 and not rows.even:
+    if rows.device.type == "cuda" and rate == 0.0 and not rows.even:
         if dtype in (torch.float16, torch.bfloat16) and _varlen() is not None:
             return functools.partial(varlen, rows=rows, causal=causal)
         return functools.partial(flex, rows=rows, causal=causal)
-    return functools.partial(grouped, rows=rows, causal=causal, dropout=dropout)
+    return functools.partial(grouped, rows=rows, causal=causal, rate=rate)
 
 
-def grouped(query: Tensor, key: Tensor, value: Tensor, rows: Rows, causal: bool, dropout: float = 0.0) -> Tensor:
+def grouped(query: Tensor, key: Tensor, value: Tensor, rows: Rows, causal: bool, rate: float = 0.0) -> Tensor:
     """Rows of like length padded to the longest of their group; rows of one length need no padding and no mask."""
     if rows.even:
         B, T = len(rows.lengths), rows.longest
         q, k, v = (x.unflatten(0, (B, T)).transpose(1, 2) for x in (query, key, value))  # (B, H, T, d)
-        out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal)
+        out = _attention(q, k, v, None, rate, causal)
         return out.transpose(1, 2).flatten(0, 1)  # (N, H, d)
-    groups, restore = _groups(rows)
+    groups, index, restore = _groups(rows)
+    sizes = [len(lengths) * max(lengths) for lengths, _ in groups]
+    queries, keys, values = (x.index_select(0, index).split(sizes) for x in (query, key, value))
     pieces = []
-    for index, lengths, mask in groups:
-        G, L = len(lengths), max(lengths)
-        q, k, v = (x.index_select(0, index).unflatten(0, (G, L)).transpose(1, 2) for x in (query, key, value))
+    for number, (lengths, mask) in enumerate(groups):
+        shape = len(lengths), max(lengths)  # G, L
+        q, k, v = (x[number].unflatten(0, shape).transpose(1, 2) for x in (queries, keys, values))  # (G, H, L, d)
         if mask is not None and causal:
             # Keys beyond a row's end lie in the future of all its real queries, so the causal mask hides them as well.
             mask = None
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal)
+        out = _attention(q, k, v, mask, rate, causal)
         pieces.append(out.transpose(1, 2).flatten(0, 1))  # (G * L, H, d)
     return torch.cat(pieces).index_select(0, restore)
 
 
-Group = tuple[Tensor, list[int], Tensor | None]  # positions (G * L,), lengths, valid keys (G, 1, 1, L)
+def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rate: float, causal: bool) -> Tensor:
+    """scaled_dot_product_attention on (G, H, L, d), written out on a CPU where that is faster.
+
+    torch has no CPU kernel for dropout, and the one without it takes five times as long in bf16 as matrix products do
+    (L 65; 1.7 times as long at L 800). But it does not keep the weights, so long rows are left to it in training.
+    """
+    L = query.shape[2]
+    short = L <= (256 if torch.is_grad_enabled() else 2048)
+    if query.device.type != "cpu" or not (rate or short):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=rate, is_causal=causal)
+    if causal:
+        mask = torch.ones(1, 1, L, L, dtype=torch.bool).tril()
+    if rate:
+        return cpu_attention.attend(query, key, value, mask, rate)
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)  # (G, H, L, L)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(-1) @ value
 
 
-def _groups(rows: Rows) -> tuple[list[Group], Tensor]:
-    """Rows by like length, and where in the groups laid end to end each packed position stands; made once a batch."""
+Group = tuple[list[int], Tensor | None]  # lengths, valid keys (G, 1, 1, L)
+
+
+def _groups(rows: Rows) -> tuple[list[Group], Tensor, Tensor]:
+    """Rows by like length; the packed positions of the groups laid end to end, padding included, and where among them
+    each packed position stands. Made once a batch."""
     if "groups" not in rows.__dict__:
         rows.__dict__["groups"] = _make_groups(rows)
     return rows.__dict__["groups"]
 
 
-def _make_groups(rows: Rows) -> tuple[list[Group], Tensor]:
+def _make_groups(rows: Rows) -> tuple[list[Group], Tensor, Tensor]:
     order = sorted(range(len(rows.lengths)), key=lambda r: -rows.lengths[r])
     members: list[list[int]] = []
     for r in order:
-        if members and rows.lengths[r] >= _WASTE * rows.lengths[members[-1][0]]:
+        longest = rows.lengths[members[-1][0]] if members else 0
+        if members and rows.lengths[r] >= (_WASTE_LONG if longest > _LONG else _WASTE) * longest:
             members[-1].append(r)
         else:
             members.append([r])
     groups: list[Group] = []
+    laid: list[Tensor] = []
     restore = torch.empty(rows.total, dtype=torch.int64)
     done = 0
     for group in members:
@@ -85,8 +114,9 @@ def _make_groups(rows: Rows) -> tuple[list[Group], Tensor]:
         restore[index[real]] = slot[real]
         done += len(group) * L
         mask = None if min(lengths) == L else rows._send(real[:, None, None, :])
-        groups.append((rows._send(index.flatten()), lengths, mask))
-    return groups, rows._send(restore)
+        laid.append(index.flatten())
+        groups.append((lengths, mask))
+    return groups, rows._send(torch.cat(laid)), rows._send(restore)
 
 
 @functools.cache

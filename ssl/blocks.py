@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from .attention import Attend
 from .config import Config
+from .dropout import Dropout
 from .packing import Rows
 from .positions import LearnedPositionsConfig, PositionsConfig, RotaryPositionsConfig
 
@@ -97,7 +98,7 @@ class MLP(nn.Module):
         self.up = nn.Linear(config.width, config.hidden, bias=config.bias)
         self.down = nn.Linear(config.hidden, config.width, bias=config.bias)
         self.approximate = "tanh" if config.mlp == "gelu_tanh" else "none"
-        self.dropout = nn.Dropout(config.mlp_dropout)
+        self.dropout = Dropout(config.mlp_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(self.dropout(F.gelu(self.up(x), approximate=self.approximate)))
@@ -110,7 +111,7 @@ class GatedMLP(nn.Module):
         super().__init__()
         self.up = nn.Linear(config.width, 2 * config.hidden, bias=config.bias)  # rows: gate, value
         self.down = nn.Linear(config.hidden, config.width, bias=config.bias)
-        self.dropout = nn.Dropout(config.mlp_dropout)
+        self.dropout = Dropout(config.mlp_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, value = self.up(x).chunk(2, dim=-1)
@@ -124,11 +125,12 @@ class DropPath(nn.Module):
         super().__init__()
         self.rate = rate
 
-    def forward(self, x: Tensor, rows: Rows) -> Tensor:
+    def forward(self, x: Tensor, rows: Rows, wanted: Tensor | None) -> Tensor:
         if not self.training or self.rate == 0.0:
             return x
         keep = torch.rand(len(rows.lengths), device=x.device) >= self.rate
-        return x * (keep / (1.0 - self.rate)).to(x.dtype)[rows.row, None]
+        row = rows.row if wanted is None else rows.row[wanted]
+        return x * (keep / (1.0 - self.rate)).to(x.dtype)[row, None]
 
 
 class Block(nn.Module, ABC):
@@ -140,35 +142,35 @@ class Block(nn.Module, ABC):
         self.attention_norm = make_norm(config)
         self.mlp = GatedMLP(config) if config.mlp == "geglu" else MLP(config)
         self.mlp_norm = make_norm(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.drop_path = DropPath(drop_path)
 
     @abstractmethod
-    def forward(self, x: Tensor, attend: Attend, rows: Rows, first: bool = False) -> Tensor:
-        """(N, D) to (N, D); with `first` to (B, D), each row's first vector, and nothing is computed for the others
-        after they have been attended to."""
+    def forward(self, x: Tensor, attend: Attend, rows: Rows, wanted: Tensor | None = None) -> Tensor:
+        """(N, D) to (N, D); with `wanted` (M,), numbers of packed positions, to (M, D): theirs alone, and nothing is
+        computed for the others after they have been attended to."""
 
 
 class PostNormBlock(Block):
     """Add, then normalise (Vaswani et al. 2017): BERT, wav2vec 2.0 base, HuBERT base."""
 
-    def forward(self, x: Tensor, attend: Attend, rows: Rows, first: bool = False) -> Tensor:
-        mixed = self.attention(x, attend, rows.firsts if first else None)
-        if first:
-            x, rows = x.index_select(0, rows.firsts), rows.of_firsts
-        x = self.attention_norm(x + self.drop_path(self.dropout(mixed), rows))
-        return self.mlp_norm(x + self.drop_path(self.dropout(self.mlp(x)), rows))
+    def forward(self, x: Tensor, attend: Attend, rows: Rows, wanted: Tensor | None = None) -> Tensor:
+        mixed = self.attention(x, attend, wanted)
+        if wanted is not None:
+            x = x.index_select(0, wanted)
+        x = self.attention_norm(x + self.drop_path(self.dropout(mixed), rows, wanted))
+        return self.mlp_norm(x + self.drop_path(self.dropout(self.mlp(x)), rows, wanted))
 
 
 class PreNormBlock(Block):
     """Normalise what each sublayer reads (Xiong et al. 2020, arXiv:2002.04745): ViT, wav2vec 2.0 large."""
 
-    def forward(self, x: Tensor, attend: Attend, rows: Rows, first: bool = False) -> Tensor:
-        mixed = self.attention(self.attention_norm(x), attend, rows.firsts if first else None)
-        if first:
-            x, rows = x.index_select(0, rows.firsts), rows.of_firsts
-        x = x + self.drop_path(self.dropout(mixed), rows)
-        return x + self.drop_path(self.dropout(self.mlp(self.mlp_norm(x))), rows)
+    def forward(self, x: Tensor, attend: Attend, rows: Rows, wanted: Tensor | None = None) -> Tensor:
+        mixed = self.attention(self.attention_norm(x), attend, wanted)
+        if wanted is not None:
+            x = x.index_select(0, wanted)
+        x = x + self.drop_path(self.dropout(mixed), rows, wanted)
+        return x + self.drop_path(self.dropout(self.mlp(self.mlp_norm(x))), rows, wanted)
 
 
 def initialise(module: nn.Module) -> None:

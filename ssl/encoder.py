@@ -16,6 +16,7 @@ from . import attention
 from .attention import Attend
 from .blocks import EncoderConfig, PostNormBlock, PreNormBlock, initialise, make_norm
 from .config import Config
+from .dropout import Dropout
 from .packing import Rows
 from .positions import ConvolutionalPositionsConfig
 
@@ -125,11 +126,11 @@ class Encoded:
         """(B, D): the mean over each row's vectors, in float32, or its first vector (a class token)."""
         if how == "mean":
             return self.rows.mean(self.packed)
-        return self.packed.index_select(0, self.rows.firsts)
+        return self.packed.index_select(0, self.rows.offsets[:-1])
 
     def select(self, index: Tensor) -> Tensor:
         """(M, D): outputs at `index` (M,) into the flattened padded batch (B * T); anything for padded positions."""
-        return self.packed.index_select(0, self.rows.place(index).clamp(max=self.rows.total - 1))
+        return self.packed.index_select(0, self.rows.place(index))
 
 
 class Encoder(nn.Module):
@@ -143,7 +144,7 @@ class Encoder(nn.Module):
         self.positions = config.positions.build(config.width, config.heads)
         post_norm = config.block == "post_norm"
         self.input_norm = make_norm(config) if post_norm else nn.Identity()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         kind = PostNormBlock if post_norm else PreNormBlock
         share = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
         self.blocks = nn.ModuleList(kind(config, rate) for rate in share)
@@ -156,7 +157,6 @@ class Encoder(nn.Module):
         lengths: Tensor | None = None,
         positions: Tensor | None = None,
         layers: bool = True,
-        first: bool = False,
     ) -> Encoded:
         """Encodes padded rows.
 
@@ -165,13 +165,23 @@ class Encoder(nn.Module):
             lengths: (B,) int64 on the CPU (a GPU tensor would be waited for), real vectors in each row; None: all T.
             positions: (B, T) int64 places, where they are not 0, 1, 2, ...
             layers: whether to keep each block's output.
-            first: whether only each row's first vector is wanted (a class token); the output then has rows of one.
         Raises: ValueError for an empty row, or one that the position table cannot hold.
         """
         rows = Rows.of(x, lengths)
+        packed, kept = self._run(x, rows, positions, self._attend(x, rows), layers)
+        return Encoded(rows, packed, kept)
+
+    def at(self, x: Tensor, lengths: Tensor | None, index: Tensor) -> Tensor:
+        """(M, D), the normalised output at `index` (M,) int64 into the flattened padded batch (B * T), and no other.
+
+        As `forward(...).select(index)`, but the last block computes only keys and values of the other positions.
+        """
+        rows = Rows.of(x, lengths)
+        return self._run(x, rows, None, self._attend(x, rows), False, rows.place(index))[0]
+
+    def _attend(self, x: Tensor, rows: Rows) -> Attend:
         dropout = self.config.attention_dropout if self.training else 0.0
-        attend = attention.fused(rows, self.config.causal, dropout, _dtype(x))
-        return self._run(x, rows, positions, attend, layers, first)
+        return attention.fused(rows, self.config.causal, dropout, _dtype(x))
 
     def attentions(self, x: Tensor, lengths: Tensor | None = None) -> list[Tensor]:
         """Each block's attention weights (B, H, T, T), zero on padding. For analysis: slow, takes B H T^2 memory."""
@@ -187,28 +197,36 @@ class Encoder(nn.Module):
         return weights
 
     def _run(
-        self, x: Tensor, rows: Rows, positions: Tensor | None, attend: Attend, layers: bool, first: bool = False
-    ) -> Encoded:
-        assert not (layers and first), "the last layer would have rows of one vector, the others whole ones"
+        self,
+        x: Tensor,
+        rows: Rows,
+        positions: Tensor | None,
+        attend: Attend,
+        layers: bool,
+        wanted: Tensor | None = None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The normalised output of all packed positions, or of those `wanted`, and the layers that are to be kept."""
         position = rows.position if positions is None else rows.pack(positions)
         hidden = self.positions(rows.pack(x), rows, position)  # (N, D)
         hidden = self.dropout(self.input_norm(hidden))
         attend = self.positions.turn(attend, position)
         kept = [hidden] if layers else []
-        last = len(self.blocks) - 1 if first else -1
+        last = len(self.blocks) - 1
         for number, block in enumerate(self.blocks):
-            hidden = self._step(block, hidden, attend, rows, number == last)
+            hidden = self._step(block, hidden, attend, rows, wanted if number == last else None)
             if layers:
                 kept.append(hidden)
-        return Encoded(rows.of_firsts if first else rows, self.output_norm(hidden), kept)
+        if wanted is not None and not self.blocks:
+            hidden = hidden.index_select(0, wanted)
+        return self.output_norm(hidden), kept
 
-    def _step(self, block: nn.Module, hidden: Tensor, attend: Attend, rows: Rows, first: bool) -> Tensor:
+    def _step(self, block: nn.Module, hidden: Tensor, attend: Attend, rows: Rows, wanted: Tensor | None) -> Tensor:
         # The host draws, so that no device is waited for; train() seeds the host's generator anew at each step.
         if self.training and self.config.layer_drop and torch.rand(()).item() < self.config.layer_drop:
             # Zero gradients for the block that is left out: data-parallel ranks may leave out different ones.
             hidden = hidden + 0.0 * sum(parameter.sum() for parameter in block.parameters())
-            return hidden.index_select(0, rows.firsts) if first else hidden
-        return block(hidden, attend, rows, first)
+            return hidden if wanted is None else hidden.index_select(0, wanted)
+        return block(hidden, attend, rows, wanted)
 
 
 def _dtype(x: Tensor) -> torch.dtype:
@@ -241,17 +259,22 @@ class Backbone(nn.Module):
         units = self.front_end.units(inputs, lengths)
         return self.encode(self.front_end.embed(units.values), units.lengths, layers)
 
-    def at_units(self, encoded: Encoded, row: Tensor, column: Tensor) -> Tensor:
-        """(M, D): the outputs for the units at `row` and `column` (M,) of the units' (B, T)."""
-        return encoded.select(row * encoded.rows.longest + self.front_end.prefix + column)
-
     def pooled(self, inputs: Tensor, lengths: Tensor | None, how: Literal["mean", "first"]) -> Tensor:
         """Raw padded input to (B, D), as `Encoded.pooled`; for "first", no more is computed than that needs."""
         units = self.front_end.units(inputs, lengths)
-        return self.encode(self.front_end.embed(units.values), units.lengths, first=how == "first").pooled(how)
+        x = self.front_end.embed(units.values)
+        if how == "mean":
+            return self.encode(x, units.lengths).pooled()
+        return self.encoder.at(x, self._with_prefix(units.lengths), torch.arange(len(x), device=x.device) * x.shape[1])
 
-    def encode(self, x: Tensor, lengths: Tensor | None, layers: bool = False, first: bool = False) -> Encoded:
+    def encode(self, x: Tensor, lengths: Tensor | None, layers: bool = False) -> Encoded:
         """Embedded units (B, prefix + T, D), of which `lengths` (B,) units are real, to encoder states."""
-        if lengths is not None:
-            lengths = lengths + self.front_end.prefix
-        return self.encoder(x, lengths, layers=layers, first=first)
+        return self.encoder(x, self._with_prefix(lengths), layers=layers)
+
+    def encode_at(self, x: Tensor, lengths: Tensor | None, row: Tensor, column: Tensor) -> Tensor:
+        """As `encode`, but to (M, D): the outputs for the units at `row` and `column` (M,) of (B, T) alone."""
+        index = row * x.shape[1] + self.front_end.prefix + column
+        return self.encoder.at(x, self._with_prefix(lengths), index)
+
+    def _with_prefix(self, lengths: Tensor | None) -> Tensor | None:
+        return None if lengths is None else lengths + self.front_end.prefix

@@ -82,16 +82,6 @@ class Rows:
         """(B + 1,) int64, where each row begins, and N."""
         return self._send(torch.tensor(self.starts))
 
-    @property
-    def firsts(self) -> Tensor:
-        """(B,) int64, where each row begins."""
-        return self.offsets[:-1]
-
-    @cached_property
-    def of_firsts(self) -> "Rows":
-        """The rows of each row's first position alone."""
-        return Rows([1] * len(self.lengths), 1, self.device)
-
     def pack(self, x: Tensor) -> Tensor:
         """(B, T, ...) to (N, ...)."""
         flat = x.flatten(0, 1)
@@ -105,10 +95,13 @@ class Rows:
         return x.new_zeros(B * T, *x.shape[1:]).index_copy(0, self.index, x).unflatten(0, (B, T))
 
     def place(self, index: Tensor) -> Tensor:
-        """Where positions of the flattened padded batch, `index` (M,) into B * T, stand in the packed form."""
+        """Where positions of the flattened padded batch, `index` (M,) into B * T, stand in the packed form.
+
+        A padded position is given some other's place.
+        """
         if self.even:
             return index
-        return self.offsets[index // self.longest] + index % self.longest
+        return (self.offsets[index // self.longest] + index % self.longest).clamp(max=self.total - 1)
 
     def mean(self, x: Tensor) -> Tensor:
         """(N, D) to (B, D): the mean over each row's positions, in float32."""

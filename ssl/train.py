@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from . import checkpoint, draw, parallel
+from . import checkpoint, draw, memory, parallel
 from .data import Dataset, Loaded, Loader, Position
 from .monitor import Alarm, Monitor, embedding_std, matmul_peak, rank_me
 from .objective import Batch, Objective
@@ -89,6 +89,8 @@ class _Run:
             )
         self.objective, self.data, self.held_out, self.training, self.folder = objective, data, held_out, training, run
         self.device = find_device(loop.device)
+        if self.device.type == "cpu":
+            memory.keep()
         self.objective.to(self.device)
         self.step, self.position, self.seen, self.row = 0, Position(0, 0), 0, {}
         self.held_out_scores: dict[str, float] = {}

@@ -82,7 +82,7 @@ def test_dropout_drops_weights_and_keeps_the_mean():
     rows, q, k, _ = make("uneven")
     ones = torch.ones_like(q)
     torch.manual_seed(0)
-    out = torch.stack([attention.grouped(q, k, ones, rows, False, dropout=0.3) for _ in range(400)])
+    out = torch.stack([attention.grouped(q, k, ones, rows, False, rate=0.3) for _ in range(400)])
     assert out.std(0).max() > 0.05
     assert (out.mean(0) - 1.0).abs().max() < 0.2
 

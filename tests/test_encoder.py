@@ -157,38 +157,44 @@ def test_attention_weights_give_the_fused_output_and_sum_to_one():
         assert torch.allclose(weights[1][i, :, :length].sum(-1), torch.ones(4, length), atol=1e-5)
 
 
+# Into the flattened padded batch (5 x 20): starts, middles and ends of rows, one of them twice.
+INDEX = torch.tensor([0, 16, 20, 40, 41, 40, 60, 80])
+
+
 @pytest.mark.parametrize("kind", ["learned", "convolutional", "rotary"])
 @pytest.mark.parametrize("variant", ["post_norm", "pre_norm", "causal"])
 @pytest.mark.parametrize("lengths", [LENGTHS, None])
-def test_first_vectors_alone_are_those_of_whole_rows_with_their_gradients(kind, variant, lengths):
+def test_outputs_at_chosen_positions_are_those_of_whole_rows_with_their_gradients(kind, variant, lengths):
     config = dataclasses.replace(SMALL, positions=KINDS[kind], **VARIANTS[variant])
     if config.causal and kind == "convolutional":
         return
     found = []
-    for first in (True, False):
+    for alone in (True, False):
         encoder = build(config)
         x = rows().requires_grad_()
-        encoded = encoder(x, lengths, layers=False, first=first)
-        pooled = encoded.pooled("first")
-        pooled.square().sum().backward()
-        found.append((pooled, x.grad, [parameter.grad for parameter in encoder.parameters()]))
-        if first:
-            assert encoded.x.shape == (len(x), 1, config.width) and encoded.lengths.tolist() == [1] * len(x)
+        at = encoder.at(x, lengths, INDEX) if alone else encoder(x, lengths, layers=False).x.flatten(0, 1)[INDEX]
+        at.square().sum().backward()
+        found.append((at, x.grad, [parameter.grad for parameter in encoder.parameters()]))
     (mine, to_mine, own), (whole, to_whole, its) = found
+    assert mine.shape == (len(INDEX), config.width)
     assert (mine - whole).abs().max() <= 1e-6 and (to_mine - to_whole).abs().max() <= 1e-5
     for one, other in zip(own, its, strict=True):
         assert (one - other).abs().max() <= 1e-4 * max(1.0, other.abs().max())
 
 
-def test_first_vectors_alone_go_through_layer_drop_and_drop_path():
+def test_outputs_at_chosen_positions_go_through_layer_drop_drop_path_and_no_blocks_at_all():
     config = dataclasses.replace(SMALL, block="pre_norm", depth=1)
     encoder = build(dataclasses.replace(config, layer_drop=1.0)).train()
-    whole = encoder(rows(), LENGTHS, layers=False)
-    assert torch.equal(encoder(rows(), LENGTHS, layers=False, first=True).packed, whole.pooled("first"))
-    encoder = build(dataclasses.replace(config, depth=2, drop_path=1.0 - 1e-9)).train()
+    assert torch.equal(encoder.at(rows(), LENGTHS, INDEX), encoder(rows(), LENGTHS).x.flatten(0, 1)[INDEX])
+    encoder = build(dataclasses.replace(config, depth=2, drop_path=0.5)).train()
     encoder.blocks[0].train(False)
-    kept = encoder(rows(), LENGTHS)
-    assert torch.allclose(encoder(rows(), LENGTHS, layers=False, first=True).packed, kept.pooled("first"), atol=1e-6)
+    # The block keeps or leaves out whole rows; with the same generator the same ones.
+    torch.manual_seed(5)
+    kept = encoder(rows(), LENGTHS).x.flatten(0, 1)[INDEX]
+    torch.manual_seed(5)
+    assert torch.allclose(encoder.at(rows(), LENGTHS, INDEX), kept, atol=1e-6)
+    encoder = build(dataclasses.replace(config, depth=0))
+    assert torch.equal(encoder.at(rows(), LENGTHS, INDEX), encoder(rows(), LENGTHS).x.flatten(0, 1)[INDEX])
 
 
 def test_select_picks_positions_of_the_padded_batch():

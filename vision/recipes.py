@@ -15,7 +15,8 @@ from .frontend import PatchFrontEndConfig
 from .images import ImageDataConfig
 
 
-def _vit(front_end: PatchFrontEndConfig, depth: int, heads: int, hidden: int) -> EncoderConfig:
+def vit(front_end: PatchFrontEndConfig, depth: int, heads: int, hidden: int) -> EncoderConfig:
+    """The encoder of a vision Transformer over this front end (Dosovitskiy et al. 2021, arXiv:2010.11929)."""
     return EncoderConfig(
         depth=depth,
         width=front_end.width,
@@ -50,7 +51,7 @@ def byol() -> Recipe:
     front_end = PatchFrontEndConfig()
     return Recipe(
         front_end=front_end,
-        encoder=_vit(front_end, depth=12, heads=12, hidden=3072),
+        encoder=vit(front_end, depth=12, heads=12, hidden=3072),
         objective=ByolConfig(views=ImageViewsConfig(), pool="first", decay=0.99),
         data=ImageDataConfig(size=256),
         optimizer=_adamw(lr=1.5e-4 * 4096 / 256, weight_decay=0.1),
@@ -77,7 +78,7 @@ def _tiny(objective: ByolConfig | VicregConfig | MockingjayConfig, patch: int, l
     )
     return Recipe(
         front_end=front_end,
-        encoder=_vit(front_end, depth=4, heads=3, hidden=768),
+        encoder=vit(front_end, depth=4, heads=3, hidden=768),
         objective=objective,
         data=ImageDataConfig(size=32, held_out=0.05),
         optimizer=_adamw(lr=lr, weight_decay=0.05),

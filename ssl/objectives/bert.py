@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import draw, masking
-from ..encoder import Backbone, Encoded, IdFrontEnd
+from ..encoder import Backbone, IdFrontEnd
 from ..objective import Batch, Objective, ObjectiveConfig
 
 
@@ -104,22 +104,26 @@ class Bert(Objective):
         corrupted = self.corrupt(batch, ids, masked)
         if values.ndim == 3:
             corrupted = torch.stack([corrupted, values[..., 1]], dim=-1)
-        encoded = self.backbone.encode(self.backbone.front_end.embed(corrupted), units.lengths)
         chosen = masking.where(masked, int(self._wanted(lengths).sum()))
+        row, column = chosen.row, chosen.column
+        if self.config.next_sentence:  # the first vector of each row as well
+            every = torch.arange(len(ids), device=row.device)
+            row, column = torch.cat([row, every]), torch.cat([column, torch.zeros_like(every)])
+        x = self.backbone.encode_at(self.backbone.front_end.embed(corrupted), units.lengths, row, column)
         counts = self.shared_counts(batch)
-        out = self.fill_in(encoded, chosen, ids.flatten()[chosen.flat], counts["masked"])
+        hidden = len(chosen.flat)
+        out = self.fill_in(x[:hidden], chosen, ids.flatten()[chosen.flat], counts["masked"])
         if self.config.next_sentence:
             if "is_random" not in batch.extras:
                 raise ValueError(
                     "next sentence prediction needs pairs: set data.pairs=True, or objective.next_sentence=False"
                 )
-            following = self.follow(encoded, batch.extras["is_random"], counts["rows"])
+            following = self.follow(x[hidden:], batch.extras["is_random"], counts["rows"])
             out = {**following, **out, "loss": out["mlm_loss"] + following["nsp_loss"]}
         return out
 
-    def fill_in(self, encoded: Encoded, chosen: masking.Chosen, targets: Tensor, count: Tensor) -> dict[str, Tensor]:
-        """The loss of filling in, logits at the chosen units alone; `targets` (M,) ids, `count` what to divide by."""
-        x = self.backbone.at_units(encoded, chosen.row, chosen.column)
+    def fill_in(self, x: Tensor, chosen: masking.Chosen, targets: Tensor, count: Tensor) -> dict[str, Tensor]:
+        """The loss of filling in: the encoder's outputs at the chosen units (M, D), ids (M,), what to divide by."""
         x = self.transform_norm(F.gelu(self.transform(x)))
         logits = F.linear(x, self.table(), self.bias.to(x.dtype)).float()  # (M, V)
         nats = F.cross_entropy(logits, targets, reduction="none") * chosen.real
@@ -127,10 +131,10 @@ class Bert(Objective):
         loss = nats.sum() / count
         return {"loss": loss, "mlm_loss": loss, "mlm_accuracy": right.sum() / count}
 
-    def follow(self, encoded: Encoded, is_random: Tensor, rows: Tensor) -> dict[str, Tensor]:
-        """The loss of telling whether the second segment follows the first."""
+    def follow(self, x: Tensor, is_random: Tensor, rows: Tensor) -> dict[str, Tensor]:
+        """The loss of telling from each row's first output (B, D) whether the second segment follows the first."""
         assert self.pooler is not None and self.next_sentence is not None
-        logits = self.next_sentence(torch.tanh(self.pooler(encoded.pooled("first")))).float()  # (B, 2)
+        logits = self.next_sentence(torch.tanh(self.pooler(x))).float()  # (B, 2)
         loss = F.cross_entropy(logits, is_random, reduction="sum") / rows
         return {"nsp_loss": loss, "nsp_accuracy": (logits.argmax(-1) == is_random).sum() / rows}
 

@@ -100,14 +100,14 @@ class Mockingjay(Objective):
         lengths = torch.full((B,), T) if units.lengths is None else units.lengths
         starts, masked, band = self._masks(batch, lengths, T)
         corrupted = self.corrupt(batch, values, starts, masked, lengths).masked_fill(band[:, None], 0.0)
-        encoded = self.backbone.encode(self.backbone.front_end.embed(corrupted), units.lengths)
         if self.config.channel_share:
             real = torch.arange(T, device=masked.device) < lengths.to(masked.device, non_blocking=True)[:, None]
             chosen = masking.where(real, int(lengths.sum()))
         else:
             most = (self.config.mask_share * lengths / self.config.span).round().clamp(min=1) * self.config.span
             chosen = masking.where(masked, int(torch.minimum(most, lengths).sum()))
-        predicted = self.head(self.backbone.at_units(encoded, chosen.row, chosen.column)).float()  # (M, U)
+        x = self.backbone.front_end.embed(corrupted)
+        predicted = self.head(self.backbone.encode_at(x, units.lengths, chosen.row, chosen.column)).float()  # (M, U)
         cells = (masked.flatten()[chosen.flat][:, None] | band[chosen.row]) & chosen.real[:, None]
         target = values.flatten(0, 1)[chosen.flat]
         count = self.shared_counts(batch)["cells"]

@@ -24,7 +24,8 @@ class VicregConfig(ObjectiveConfig):
 
     views: ViewsConfig
     pool: Literal["mean", "first"] = "mean"
-    projected: int = 8192  # width of all three layers of the projector
+    projected: int = 8192  # width of all layers of the projector
+    layers: int = 3  # of the projector
     invariance_weight: float = 25.0
     variance_weight: float = 25.0
     covariance_weight: float = 1.0
@@ -46,7 +47,7 @@ class Vicreg(Objective):
         self.config = config
         self.views = config.views.build()
         width = config.projected
-        self.projector = mlp((backbone.encoder.config.width, width, width, width))
+        self.projector = mlp((backbone.encoder.config.width, *[width] * config.layers))
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         return {"rows": torch.tensor(float(len(batch.inputs)), device=batch.inputs.device)}

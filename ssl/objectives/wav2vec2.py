@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .. import draw, masking
 from ..contrast import draw_negatives, place_in_row, row_contrast
+from ..dropout import Dropout
 from ..encoder import Backbone, IdFrontEnd, Units
 from ..objective import Batch, Objective, ObjectiveConfig
 from ..quantize import QuantizerConfig
@@ -50,7 +51,7 @@ class Wav2Vec2(Objective):
         width = backbone.encoder.config.width
         self.hidden_unit = nn.Parameter(torch.empty(width).uniform_())  # stands in for hidden units
         self.quantizer = config.quantizer.build(backbone.front_end.unit_width)
-        self.target_dropout = nn.Dropout(config.target_dropout)
+        self.target_dropout = Dropout(config.target_dropout)
         self.project_target = nn.Linear(config.quantizer.width, config.final_width)
         self.project = nn.Linear(width, config.final_width)
 
@@ -96,8 +97,7 @@ class Wav2Vec2(Objective):
         x = front_end.embed(units.values)
         hidden = self.hidden_unit.to(x.dtype).expand(B, T, -1)
         x = torch.cat([x[:, : front_end.prefix], torch.where(masked[..., None], hidden, x[:, front_end.prefix :])], 1)
-        encoded = self.backbone.encode(x, units.lengths)
-        query = self.project(self.backbone.at_units(encoded, chosen.row, chosen.column))  # (M, final width)
+        query = self.project(self.backbone.encode_at(x, units.lengths, chosen.row, chosen.column))  # (M, final width)
         targets = self.target_dropout(units.values.flatten(0, 1)[chosen.flat])
         quantized = self.quantizer(targets, keys, chosen.real)
         key = self.project_target(quantized.vectors)

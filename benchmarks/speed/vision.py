@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps of BYOL and VICReg on a ViT-Tiny/4 at 32 pixels beside lightly: from uint8 images to updated weights."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...ssl import draw
+from ...ssl.encoder import Backbone, Encoder
+from ...ssl.objective import Batch
+from ...ssl.objectives.byol import ByolConfig
+from ...ssl.objectives.vicreg import VicregConfig
+from ...vision.augment import ImageViewsConfig
+from ...vision.frontend import PatchFrontEndConfig
+from ...vision.recipes import vit
+from .flops import encoder_flops, linear_flops
+from .side import Setting, Side, Work, train_step
+
+SIZE, PATCH, WIDTH = 32, 4, 192
+
+
+def _images(setting: Setting) -> np.ndarray:
+    rows = 32 if setting.small else 128
+    return np.random.default_rng(0).integers(0, 256, (setting.steps, rows, SIZE, SIZE, 3), dtype=np.uint8)
+
+
+def _ours(setting: Setting, config: ByolConfig | VicregConfig, head: float, passes: float) -> Side:
+    """An objective on the same network as lightly's side, with plain SGD as there.
+
+    Args:
+        head: FLOPs of projector and predictor for an image. passes: forward passes' worth of FLOPs for an image.
+    """
+    front_end = PatchFrontEndConfig(size=SIZE, patch=PATCH, width=WIDTH)
+    encoder = vit(front_end, depth=4 if setting.small else 12, heads=3, hidden=4 * WIDTH)
+    objective = config.build(Backbone(front_end.build(), Encoder(encoder))).to(setting.device).train()
+    images = torch.from_numpy(_images(setting)).permute(0, 1, 4, 2, 3).contiguous()  # (steps, B, C, H, W)
+    rows = images.shape[1]
+
+    def loss(number: int) -> Tensor:
+        keys = torch.tensor([draw.key(0, number, row) for row in range(rows)])
+        return objective(Batch(images[number], None, keys).to(setting.device))["loss"]
+
+    optimizer = torch.optim.SGD([p for p in objective.parameters() if p.requires_grad], lr=0.06)
+    step = train_step(loss, objective, optimizer, None, setting)
+
+    def whole(number: int) -> None:
+        step(number)
+        objective.after_step(0.5)
+
+    units = front_end.positions
+    forward = encoder_flops(encoder, [units], [1]) + (units - 1) * linear_flops(3 * PATCH**2, WIDTH)
+    return Side(whole, [float(rows)] * setting.steps, [rows * passes * (forward + head)] * setting.steps)
+
+
+def byol_ours(setting: Setting) -> Side:
+    """BYOL with lightly's heads."""
+    config = ByolConfig(views=ImageViewsConfig(size=SIZE), pool="first", hidden=1024, projected=256)
+    head = linear_flops(WIDTH, 1024) + linear_flops(1024, 256)
+    return _ours(setting, config, head, passes=2 * (3 + 1))  # two views; the teacher's pass has no backward
+
+
+def vicreg_ours(setting: Setting) -> Side:
+    """VICReg with lightly's projector, two layers of 2048."""
+    config = VicregConfig(views=ImageViewsConfig(size=SIZE), pool="first", projected=2048, layers=2)
+    head = linear_flops(WIDTH, 2048) + linear_flops(2048, 2048)
+    return _ours(setting, config, head, passes=2 * 3)
+
+
+def _theirs(setting: Setting, method: str) -> Side:
+    """As lightly's examples/pytorch/byol.py and vicreg.py, around timm's ViT."""
+    import copy
+
+    import timm
+    from lightly.loss import NegativeCosineSimilarity, VICRegLoss
+    from lightly.models.modules import heads
+    from lightly.models.utils import deactivate_requires_grad, update_momentum
+    from lightly.transforms.byol_transform import BYOLTransform, BYOLView1Transform, BYOLView2Transform
+    from lightly.transforms.vicreg_transform import VICRegTransform
+    from PIL import Image
+
+    class Pictures(torch.utils.data.Dataset):
+        """As torchvision's CIFAR10: an array, made a PIL image when asked for."""
+
+        def __init__(self, images: np.ndarray, transform: Any) -> None:
+            self.images, self.transform = images, transform
+
+        def __len__(self) -> int:
+            return len(self.images)
+
+        def __getitem__(self, i: int) -> list[Tensor]:
+            return self.transform(Image.fromarray(self.images[i]))
+
+    backbone = timm.models.vision_transformer.VisionTransformer(
+        img_size=SIZE, patch_size=PATCH, embed_dim=WIDTH, depth=4 if setting.small else 12, num_heads=3, num_classes=0
+    )
+    if method == "byol":
+        transform: Any = BYOLTransform(BYOLView1Transform(input_size=SIZE), BYOLView2Transform(input_size=SIZE))
+        student = nn.ModuleList([backbone, heads.BYOLProjectionHead(WIDTH, 1024, 256)])
+        predictor = heads.BYOLPredictionHead(256, 1024, 256)
+        criterion: nn.Module = NegativeCosineSimilarity()
+        model = nn.ModuleList([student, predictor]).to(setting.device).train()
+        teacher = copy.deepcopy(student)
+        deactivate_requires_grad(teacher)
+
+        def compare(first: Tensor, second: Tensor) -> Tensor:
+            update_momentum(student, teacher, m=0.996)
+            said = [predictor(student[1](student[0](view))) for view in (first, second)]
+            with torch.no_grad():
+                meant = [teacher[1](teacher[0](view)) for view in (first, second)]
+            return 0.5 * (criterion(said[0], meant[1]) + criterion(said[1], meant[0]))
+    else:
+        transform = VICRegTransform(input_size=SIZE)
+        projector = heads.VICRegProjectionHead(input_dim=WIDTH, hidden_dim=2048, output_dim=2048, num_layers=2)
+        criterion = VICRegLoss()
+        model = nn.Sequential(backbone, projector).to(setting.device).train()
+
+        def compare(first: Tensor, second: Tensor) -> Tensor:
+            return criterion(model(first), model(second))
+
+    images = _images(setting)
+    rows = images.shape[1]
+    # Workers would share the cores of a CPU with the step; a GPU wants to be fed while it works.
+    workers = 0 if setting.device.type == "cpu" else 8
+    loader = torch.utils.data.DataLoader(
+        Pictures(images.reshape(-1, *images.shape[2:]), transform), rows, num_workers=workers
+    )
+
+    def forever() -> Iterator[list[Tensor]]:
+        while True:
+            yield from loader
+
+    views = forever()
+
+    def loss(number: int) -> Tensor:
+        first, second = next(views)[:2]
+        return compare(first.to(setting.device), second.to(setting.device))
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.06)
+    return Side(train_step(loss, model, optimizer, None, setting), [float(rows)] * setting.steps)
+
+
+def byol_lightly(setting: Setting) -> Side:
+    """lightly's BYOL."""
+    return _theirs(setting, "byol")
+
+
+def vicreg_lightly(setting: Setting) -> Side:
+    """lightly's VICReg."""
+    return _theirs(setting, "vicreg")
+
+
+_NEEDS = ("lightly", "timm", "torchvision")
+WORKS = (
+    Work("byol", "vision", "lightly", "images", _NEEDS, byol_ours, byol_lightly),
+    Work("vicreg", "vision", "lightly", "images", _NEEDS, vicreg_ours, vicreg_lightly),
+)

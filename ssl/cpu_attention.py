@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attention with dropout on a CPU, for which torch has no kernel: worked off in pieces that stay in the cache.
+
+Weights are computed again in the backward pass instead of being kept, as Dao et al. 2022 (arXiv:2205.14135) do on a GPU;
+of the L x L numbers of a head only one byte each, the dropout's choice, outlives its piece.
+Shape letters: P = G H heads of all rows, L positions of the longest row, d width of a head.
+"""
+
+import torch
+from torch import Tensor
+
+from .dropout import choose
+
+_PIECE = 2 << 20  # weights that are worked on together
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rate: float) -> Tensor:
+    """softmax(Q K' / sqrt(d)) V with a share of the weights left out.
+
+    Args:
+        query, key, value: (G, H, L, d). mask: bool, True where a key is seen; broadcasts to (G, H, L, L); None: all are.
+        rate: share of the weights that dropout leaves out, above 0.
+    """
+    G, H, L, d = query.shape
+    seen = None if mask is None else mask.expand(G, H, mask.shape[2], L).flatten(0, 1)  # (P, 1 or L, L)
+    heads = [x.reshape(G * H, L, d) for x in (query, key, value)]
+    out = _Attend.apply(*heads, seen, round(rate * 65536))
+    assert isinstance(out, Tensor)
+    return out.view(G, H, L, d)
+
+
+def _weights(query: Tensor, key: Tensor, seen: Tensor | None) -> Tensor:
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(1, 2)  # (piece, L, L)
+    if seen is not None:
+        scores = scores.masked_fill_(~seen, float("-inf"))
+    return scores.softmax(-1)
+
+
+class _Attend(torch.autograd.Function):
+    @staticmethod
+    def forward(  # noqa: ANN205
+        ctx,  # noqa: ANN001  torch's own
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        seen: Tensor | None,
+        left_out: int,
+    ):
+        L = query.shape[1]
+        piece = max(1, _PIECE // (L * L))
+        out = torch.empty_like(value)
+        left = torch.empty(len(query), L, L, dtype=torch.bool)
+        for start in range(0, len(query), piece):
+            part = slice(start, start + piece)
+            weights = _weights(query[part], key[part], None if seen is None else seen[part])
+            left[part] = choose(weights.shape, left_out)
+            torch.bmm(weights.masked_fill_(left[part], 0.0), value[part], out=out[part])
+        ctx.scale = 65536 / (65536 - left_out)
+        ctx.save_for_backward(query, key, value, seen, left)
+        return out.mul_(ctx.scale)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):  # noqa: ANN001, ANN205  # pyright: ignore
+        query, key, value, seen, left = ctx.saved_tensors
+        L, d = query.shape[1:]
+        piece = max(1, _PIECE // (L * L))
+        to_query, to_key, to_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+        for start in range(0, len(query), piece):
+            part = slice(start, start + piece)
+            weights = _weights(query[part], key[part], None if seen is None else seen[part])
+            scaled = gradient[part] * ctx.scale
+            to_weights = (scaled @ value[part].transpose(1, 2)).masked_fill_(left[part], 0.0)
+            to_scores = torch._softmax_backward_data(to_weights, weights, -1, weights.dtype)
+            torch.bmm(weights.masked_fill_(left[part], 0.0).transpose(1, 2), scaled, out=to_value[part])
+            torch.bmm(to_scores, key[part] * d**-0.5, out=to_query[part])
+            torch.bmm(to_scores.transpose(1, 2), query[part] * d**-0.5, out=to_key[part])
+        return to_query, to_key, to_value, None, None
