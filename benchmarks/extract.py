@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`pluri extract`: an encoder's states for every item of a corpus, one .npy file each.
 
-Items of like length share a batch, padding is not computed on, the next batch is read and the last one written while the
-encoder works. A run that was cut off goes on where it stopped.
+Items of like length share a batch, padding is not computed on, and the next batch is read and the last one written while
+the encoder works. A run that was cut off goes on where it stopped.
 """
 
 import argparse

@@ -10,7 +10,7 @@ from ..ssl.data import Loader
 from ..ssl.encoder import Backbone, Encoded
 from .labelled import Labelled
 
-COST = {"tokens": 8192.0, "seconds": 120.0, "images": 256.0}  # of a batch
+COST = {"tokens": 8192.0, "seconds": 60.0, "images": 256.0}  # of a batch
 
 
 class Vectors(NamedTuple):

@@ -102,6 +102,60 @@ class _PairConvolution(torch.autograd.Function):
         return into, torch.stack(of_taps, dim=2)
 
 
+class _FirstLayer(torch.autograd.Function):
+    """GELU of a convolution of the waveform whose weights differ from row to row, on (S,) to (F, C).
+
+    Worked off in pieces that stay in a CPU's cache; only the output is kept, and what stood before the GELU, ten
+    products a number, is computed again in the backward pass.
+    """
+
+    @staticmethod
+    def forward(  # noqa: ANN205
+        ctx,  # noqa: ANN001  torch's own
+        signal: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        spans: list[tuple[int, int]],
+        dtype: torch.dtype,
+    ):
+        """weight (B, C, kernel), bias (B, C), and each row's first frame and its number of valid ones."""
+        windows = signal.unfold(0, KERNELS[0], STRIDES[0])  # (F, kernel)
+        total = len(signal) // STRIDES[0]
+        out = torch.empty(total, weight.shape[1], dtype=dtype, device=signal.device)
+        ends = [*(start for start, _ in spans[1:]), total]
+        for row, ((start, count), end) in enumerate(zip(spans, ends, strict=True)):
+            for part in _pieces(start, count, signal.device):
+                out[part] = F.gelu(torch.addmm(bias[row], windows[part], weight[row].T))
+            out[start + count : end] = 0.0
+        ctx.save_for_backward(signal, weight, bias)
+        ctx.spans = spans
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):  # noqa: ANN001, ANN205  # pyright: ignore
+        signal, weight, bias = ctx.saved_tensors
+        windows = signal.unfold(0, KERNELS[0], STRIDES[0])
+        to_weight, to_bias = torch.zeros_like(weight), torch.zeros_like(bias)
+        to_signal = torch.zeros_like(signal) if ctx.needs_input_grad[0] else None
+        for row, (start, count) in enumerate(ctx.spans):
+            for part in _pieces(start, count, signal.device):
+                before = torch.addmm(bias[row], windows[part], weight[row].T)
+                into = torch.ops.aten.gelu_backward(gradient[part].float(), before)
+                to_weight[row].addmm_(into.T, windows[part])
+                to_bias[row] += into.sum(0)
+                if to_signal is not None:
+                    of_taps = into @ weight[row]  # (frames, kernel)
+                    for tap in range(KERNELS[0]):
+                        first = part.start * STRIDES[0] + tap
+                        to_signal[first : first + len(into) * STRIDES[0] : STRIDES[0]] += of_taps[:, tap]
+        return to_signal, to_weight, to_bias, None, None
+
+
+def _pieces(start: int, count: int, device: torch.device) -> list[slice]:
+    size = 4096 if device.type == "cpu" else max(1, count)  # frames
+    return [slice(first, min(first + size, start + count)) for first in range(start, start + count, size)]
+
+
 class Convolution(nn.Module):
     """One layer of the extractor on frames (F, C); the weight is stored as published, (C out, C in, kernel)."""
 
@@ -128,16 +182,12 @@ class Convolution(nn.Module):
         return out if self.norm is None else self.norm(out)
 
 
-def _rows(x: Tensor, starts: list[int], counts: list[int], stride: int) -> list[Tensor]:
-    """Frames (F, C) of all rows in pieces: each row's `counts` valid ones, and what follows them, in turn.
-
-    Cut in one split, whose gradient is one copy; that of a slice fills and adds a tensor as large as the whole.
-    """
-    ends = [*(start // stride for start in starts[1:]), len(x)]
+def _valid(x: Tensor, starts: list[int], counts: list[int]) -> Tensor:
+    """The valid latents of all rows, out of (F, C); the gradient of one split is one copy, that of slices is not."""
     sizes = []
-    for start, end, count in zip(starts, ends, counts, strict=True):
-        sizes += [count, end - start // stride - count]
-    return list(x.split(sizes))
+    for start, end, count in zip(starts, [*starts[1:], len(x) * STRIDE], counts, strict=True):
+        sizes += [count, (end - start) // STRIDE - count]
+    return torch.cat(x.split(sizes)[::2])
 
 
 class WaveFrontEnd(FrontEnd):
@@ -175,7 +225,7 @@ class WaveFrontEnd(FrontEnd):
         if self.training and self.config.gradient_scale != 1.0:
             x = torch.as_tensor(_Scale.apply(x, self.config.gradient_scale))
         counts = [frames(count) for count in samples]
-        valid = torch.cat(_rows(x, starts, counts, STRIDE)[::2])  # (all latents, C)
+        valid = _valid(x, starts, counts)  # (all latents, C)
         energy = valid.float().square().mean() if self.training else None
         values = self.norm(valid).split(counts)
         return Units(nn.utils.rnn.pad_sequence(values, batch_first=True), torch.tensor(counts), energy)
@@ -197,20 +247,42 @@ class WaveFrontEnd(FrontEnd):
         """(S,) to (F, C), all rows in one."""
         x = signal[:, None]
         for i, convolution in enumerate(self.convolutions):
-            x = convolution(x)
             if i == 0 and self.group_weight is not None:
-                x = self._group_norm(x, starts, samples)
-            x = F.gelu(x)
+                x = self._normalised_first(signal, starts, samples)
+            else:
+                x = F.gelu(convolution(x))
         return x
 
-    def _group_norm(self, x: Tensor, starts: list[int], samples: list[int]) -> Tensor:
-        """Each channel of each row normalised over the row's own valid frames: batch norm of them is just that."""
-        counts = [frames(count, layers=1) for count in samples]
-        pieces = _rows(x, starts, counts, STRIDES[0])
-        for i in range(0, len(pieces), 2):
-            pieces[i] = F.batch_norm(pieces[i], None, None, self.group_weight, self.group_bias, training=True)
-            pieces[i + 1] = torch.zeros_like(pieces[i + 1])
-        return torch.cat(pieces)
+    def _normalised_first(self, signal: Tensor, starts: list[int], samples: list[int]) -> Tensor:
+        """The first layer with each channel of each row normalised over the row's own valid frames, and its GELU.
+
+        Mean and variance of a channel follow from those of the ten samples of a window, so the norm is put into the
+        layer's weights, a set for each row. In float64, since neighbouring samples are almost the same.
+        """
+        first = self.convolutions[0]
+        assert isinstance(first, Convolution) and self.group_weight is not None and self.group_bias is not None
+        kernel = first.weight[:, 0].double()  # (C, taps)
+        weights, biases, spans = [], [], []
+        for start, count in zip(starts, samples, strict=True):
+            valid = frames(count, layers=1)
+            spans.append((start // STRIDES[0], valid))
+            row = signal[start : start + (valid - 1) * STRIDES[0] + KERNELS[0]].double()
+            windows = row.unfold(0, KERNELS[0], STRIDES[0])  # (valid, taps)
+            mean = windows.mean(0)
+            centred = windows - mean
+            spread = centred.T @ centred / valid  # (taps, taps)
+            scale = self.group_weight * torch.rsqrt(((kernel @ spread) * kernel).sum(1) + 1e-5)  # (C,)
+            weights.append(kernel * scale[:, None])
+            biases.append(self.group_bias - (kernel @ mean) * scale)
+        weight, bias = torch.stack(weights).float(), torch.stack(biases).float()
+        if first.bias is not None:
+            bias = bias + 0.0 * first.bias  # the norm takes it out again
+        kind = signal.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+        with torch.autocast(kind, enabled=False):
+            out = _FirstLayer.apply(signal, weight, bias, spans, dtype)
+        assert isinstance(out, Tensor)
+        return out
 
     def embed(self, values: Tensor) -> Tensor:
         return self.dropout(self.project(values))

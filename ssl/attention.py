@@ -20,7 +20,7 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # queries, keys, values (N,
 # Rows shorter than this share of the longest of a group open a new group. Attention costs the square of the length, a
 # group more some twenty calls.
 _WASTE = 0.85
-_WASTE_LONG, _LONG = 0.98, 256
+_WASTE_LONG, _LONG = 1.0, 256
 
 
 def fused(rows: Rows, causal: bool, rate: float, dtype: torch.dtype) -> Attend:

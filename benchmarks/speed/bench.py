@@ -17,7 +17,7 @@ WARMUP = 2  # steps: allocators, autotuning, and the compiler that fairseq2 call
 
 
 def measure(work: Work, setting: Setting) -> dict[str, Any]:
-    """One row: both sides' medians over the steps, their ratio, and model FLOPs against the matmul peak between the steps.
+    """One row: both sides' medians over the steps, their ratio, and model FLOPs against the matmul peak meanwhile.
 
     Raises: RuntimeError, with its last words, if a side cannot work.
     """
@@ -94,9 +94,7 @@ def main(words: list[str]) -> None:
     print(
         f"{device.type}, {torch.get_num_threads()} threads, torch {torch.__version__}; real units a second, pluri first"
     )
-    print(
-        f"{'work':<16}{'peer':<14}{'':<6}{'pluri':>9}{'peer':>9} {'':<10}{'ratio':>6} (all steps)   {'MFU':>6} {'GiB':>7}"
-    )
+    print(f"{'work':<16}{'peer':<20}{'pluri':>9}{'peer':>9} {'':<10}{'ratio':>6} (all steps)    {'MFU':>5} {'GiB':>6}")
     rows = []
     known.out.mkdir(parents=True, exist_ok=True)
     for work in chosen:

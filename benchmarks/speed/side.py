@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One library's side of a piece of work, in a process of its own that does a step whenever it is asked to.
 
-Two sides of the same work take turns, so that whatever else the machine does falls on both alike, and yet neither shares
-memory, threads or settings with the other. `Remote` is the end that asks; `python -m pluri.benchmarks.speed.side` answers.
+Two sides of the same work take turns, so that whatever else the machine does falls on both alike; neither shares memory,
+threads or settings with the other. `Remote` is the end that asks, `python -m pluri.benchmarks.speed.side` answers.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ...cli import override
+from ...ssl import memory
 from ...ssl.monitor import matmul_peak
 from ...ssl.recipe import Recipe
 
@@ -197,6 +198,8 @@ def main() -> None:
 
         work = next(work for work in WORKS if work.name == words.work)
         torch.manual_seed(0)
+        if words.side == "ours" and words.device == "cpu":
+            memory.keep()  # as `train.fit` does
         _answer(work.ours(setting) if words.side == "ours" else work.theirs(setting), setting, out)
 
 

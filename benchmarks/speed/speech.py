@@ -74,8 +74,9 @@ def wav2vec2_ours(setting: Setting, sort: bool = False) -> Side:
         head = linear_flops(recipe.encoder.width, recipe.objective.final_width)
         head += linear_flops(recipe.front_end.channels, quantizer.groups * quantizer.codes)
         head += linear_flops(quantizer.width, recipe.objective.final_width)
-        forward = extractor_flops(recipe.front_end, samples) + encoder_flops(recipe.encoder, units)
-        flops.append(3 * (forward + 0.49 * sum(units) * head))  # about 49 % of the units are hidden
+        hidden = [round(0.49 * count) for count in units]  # as spans of 10 that may overlap cover
+        forward = extractor_flops(recipe.front_end, samples) + encoder_flops(recipe.encoder, units, hidden)
+        flops.append(3 * (forward + sum(hidden) * head))
     return _train(recipe, setting, batches, flops)
 
 
@@ -169,11 +170,10 @@ def mockingjay_ours(setting: Setting) -> Side:
     flops = []
     for batch in batches:
         units = [1 + (len(clip) - 400) // 160 for clip in batch]
-        hidden = 0.15 * sum(units)
+        hidden = [round(0.15 * count) for count in units]
         head = linear_flops(width, width) + linear_flops(width, unit)
-        flops.append(
-            3 * (sum(units) * linear_flops(unit, width) + encoder_flops(recipe.encoder, units) + hidden * head)
-        )
+        forward = sum(units) * linear_flops(unit, width) + encoder_flops(recipe.encoder, units, hidden)
+        flops.append(3 * (forward + sum(hidden) * head))
     return _train(recipe, setting, batches, flops)
 
 

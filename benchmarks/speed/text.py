@@ -45,7 +45,8 @@ def ours(setting: Setting, longest: int, rows: int) -> Side:
     for batch in batches:
         lengths = [len(ids) for ids in batch]
         head = linear_flops(recipe.encoder.width, recipe.encoder.width) + linear_flops(recipe.encoder.width, VOCABULARY)
-        flops.append(3 * (encoder_flops(recipe.encoder, lengths) + sum(round(0.15 * n) for n in lengths) * head))
+        hidden = [round(0.15 * length) for length in lengths]
+        flops.append(3 * (encoder_flops(recipe.encoder, lengths, hidden) + sum(hidden) * head))
     step = train_step(loss, objective, recipe.optimizer.build(objective), 1.0, setting)
     return Side(step, [float(sum(map(len, batch))) for batch in batches], flops)
 
