@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`pluri extract`: an encoder's states for every item of a corpus, one .npy file each.
 
-Items of like length share a batch, padding is not computed on, and the next batch is read and the last one written while
-the encoder works. A run that was cut off goes on where it stopped.
+Items of like length share a batch, padding is not computed on, and the next batch is read and the last one written
+while the encoder works. A run that was cut off goes on where it stopped.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def states(
         precision: "fp32", or "bf16" for autocast; what comes out is float32.
         bad: names and reasons of items that cannot be read are added to it.
     """
-    device = next(backbone.parameters()).device
+    device = next((parameter.device for parameter in backbone.parameters()), torch.device("cpu"))
     if device.type == "cpu":
         memory.keep()
     loader = Loader(dataset=data, batch=COST[data.unit], seed=0, workers=workers, pin=device.type == "cuda")

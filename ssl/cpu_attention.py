@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention with dropout on a CPU, for which torch has no kernel: worked off in pieces that stay in the cache.
 
-Weights are computed again in the backward pass instead of being kept, as Dao et al. 2022 (arXiv:2205.14135) do on a GPU;
-of the L x L numbers of a head only one byte each, the dropout's choice, outlives its piece.
+Weights are computed again in the backward pass instead of being kept, as Dao et al. 2022 (arXiv:2205.14135) do on a
+GPU; of the L x L numbers of a head only one byte each, the dropout's choice, outlives its piece.
 Shape letters: P = G H heads of all rows, L positions of the longest row, d width of a head.
 """
 
@@ -18,7 +18,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rate:
     """softmax(Q K' / sqrt(d)) V with a share of the weights left out.
 
     Args:
-        query, key, value: (G, H, L, d). mask: bool, True where a key is seen; broadcasts to (G, H, L, L); None: all are.
+        query, key, value: (G, H, L, d).
+        mask: bool, True where a key is seen; (1 or G, 1, 1 or L, L); None: all are.
         rate: share of the weights that dropout leaves out, above 0.
     """
     G, H, L, d = query.shape
@@ -70,7 +71,7 @@ class _Attend(torch.autograd.Function):
             weights = _weights(query[part], key[part], None if seen is None else seen[part])
             scaled = gradient[part] * ctx.scale
             to_weights = (scaled @ value[part].transpose(1, 2)).masked_fill_(left[part], 0.0)
-            to_scores = torch._softmax_backward_data(to_weights, weights, -1, weights.dtype)
+            to_scores = torch.ops.aten._softmax_backward_data(to_weights, weights, -1, weights.dtype)
             torch.bmm(weights.masked_fill_(left[part], 0.0).transpose(1, 2), scaled, out=to_value[part])
             torch.bmm(to_scores, key[part] * d**-0.5, out=to_query[part])
             torch.bmm(to_scores.transpose(1, 2), query[part] * d**-0.5, out=to_key[part])

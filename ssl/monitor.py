@@ -7,11 +7,14 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from torch.utils.flop_counter import FlopCounterMode
 
 METRICS, BAD_ITEMS = "metrics.jsonl", "bad_items.jsonl"
 
@@ -31,6 +34,33 @@ def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
             torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - start)
     return 2.0 * n**3 / best
+
+
+Shape = list[int]
+
+
+def flop_counter() -> "FlopCounterMode":
+    """torch's counter of the operations of matrix products, with those that it knows nothing of on a CPU."""
+    from torch.utils import flop_counter as torchs
+
+    def add_product(into: Shape, a: Shape, b: Shape, *rest: object, out_shape: object = None, **named: object) -> int:
+        return torchs.mm_flop(a, b)
+
+    def attention(q: Shape, k: Shape, v: Shape, *rest: object, out_shape: object = None, **named: object) -> int:
+        return torchs.sdpa_flop_count(q, k, v)
+
+    def attention_backward(
+        gradient: Shape, q: Shape, k: Shape, v: Shape, *rest: object, out_shape: object = None, **named: object
+    ) -> int:
+        return torchs.sdpa_backward_flop_count(gradient, q, k, v)
+
+    aten = torch.ops.aten
+    more = {
+        aten.addmm_: add_product,
+        aten._scaled_dot_product_flash_attention_for_cpu: attention,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward,
+    }
+    return torchs.FlopCounterMode(display=False, custom_mapping=more)
 
 
 def rank_me(x: Tensor) -> float:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from . import checkpoint, draw, memory, parallel
 from .data import Dataset, Loaded, Loader, Position
-from .monitor import Alarm, Monitor, embedding_std, matmul_peak, rank_me
+from .monitor import Alarm, Monitor, embedding_std, flop_counter, matmul_peak, rank_me
 from .objective import Batch, Objective
 from .recipe import Training
 
@@ -295,9 +295,7 @@ class _Run:
         if not math.isnan(self.flops) or math.isnan(self.peak) or self.training.loop.compile:
             yield
             return
-        from torch.utils.flop_counter import FlopCounterMode
-
-        with FlopCounterMode(display=False) as counter:
+        with flop_counter() as counter:
             yield
         self.flops = counter.get_total_flops() / max(1e-9, sum(share.size for share in shares))
 

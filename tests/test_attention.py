@@ -6,7 +6,7 @@ import functools
 import pytest
 import torch
 
-from pluri.ssl import attention
+from pluri.ssl import attention, cpu_attention
 from pluri.ssl.packing import Rows
 
 LENGTHS = {
@@ -85,6 +85,46 @@ def test_dropout_drops_weights_and_keeps_the_mean():
     out = torch.stack([attention.grouped(q, k, ones, rows, False, rate=0.3) for _ in range(400)])
     assert out.std(0).max() > 0.05
     assert (out.mean(0) - 1.0).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("piece", [1, 700, 1 << 20])
+@pytest.mark.parametrize("seen", ["all", "padded", "causal"])
+def test_attention_with_dropout_equals_its_own_weights_written_out_with_every_gradient(piece, seen, monkeypatch):
+    monkeypatch.setattr(cpu_attention, "_PIECE", piece)
+    G, H, L = 3, 2, 11
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(G, H, L, L, generator=generator).double().requires_grad_() for _ in range(3))
+    if seen == "padded":
+        mask = (torch.arange(L) < torch.tensor([11, 7, 4])[:, None])[:, None, None]
+    else:
+        mask = torch.ones(1, 1, L, L, dtype=torch.bool).tril() if seen == "causal" else None
+    torch.manual_seed(3)
+    one = torch.eye(L, dtype=torch.float64).expand(G, H, L, L)
+    kept = cpu_attention.attend(q, k, one, mask, 0.3) != 0  # the weights themselves
+    torch.manual_seed(3)
+    out = cpu_attention.attend(q, k, v, mask, 0.3)
+    scores = q @ k.transpose(-1, -2) / L**0.5
+    weights = (scores if mask is None else scores.masked_fill(~mask, float("-inf"))).softmax(-1)
+    wanted = (weights * kept / (1 - round(0.3 * 65536) / 65536)) @ v
+    assert (out - wanted).abs().max() < 1e-12
+    direction = torch.randn(out.shape, generator=generator).double()
+    mine = torch.autograd.grad((out * direction).sum(), (q, k, v))
+    its = torch.autograd.grad((wanted * direction).sum(), (q, k, v))
+    for a, b in zip(mine, its, strict=True):
+        assert (a - b).abs().max() < 1e-12
+    left_out = 1 - kept[weights > 0].double().mean().item()
+    assert 0.2 < left_out < 0.4
+
+
+def test_written_out_in_bf16_attention_errs_as_mixed_precision_does():
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (2 * torch.randn(4, 3, 65, 64, generator=generator) for _ in range(3))
+    truth = torch.nn.functional.scaled_dot_product_attention(q.double(), k.double(), v.double())
+    q, k, v = q.bfloat16(), k.bfloat16(), v.bfloat16()
+    kernel = torch.nn.functional.scaled_dot_product_attention(q, k, v)  # keeps scores in float32
+    ours = attention._attention(q, k, v, None, 0.0, False)
+    mine, its = ((x.double() - truth).square().mean().sqrt().item() for x in (ours, kernel))
+    assert mine < 2 * its < 0.02
 
 
 def test_the_choice_of_back_end_depends_on_the_device_alone_on_a_cpu():

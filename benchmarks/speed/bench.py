@@ -74,15 +74,20 @@ def _line(row: dict[str, Any]) -> str:
 
 def main(words: list[str]) -> None:
     """`pluri bench`."""
+    from . import cost
     from .works import WORKS
+
+    if words[:1] == ["cost"]:
+        cost.main(words[1:])
+        return
 
     modalities = ("text", "speech", "vision")
     names = [work.name for work in WORKS]
     parser = argparse.ArgumentParser(prog="pluri bench", description=__doc__, allow_abbrev=False)
-    parser.add_argument("what", nargs="*", metavar="WHAT", help=f"{', '.join(modalities)}, or {', '.join(names)}")
-    parser.add_argument("--quick", action="store_true", help="4 x 256 networks and short inputs: two minutes")
-    parser.add_argument("--precision", choices=("fp32", "bf16", "both"), default="both")
-    parser.add_argument("--steps", type=int, default=4, help="measured steps of each work, after two that are not")
+    parser.add_argument("what", nargs="*", metavar="WHAT", help=f"{', '.join((*modalities, *names))}, or cost")
+    parser.add_argument("--quick", action="store_true", help="4 x 256 networks, short inputs, fp32 only: two minutes")
+    parser.add_argument("--precision", choices=("fp32", "bf16", "both"))
+    parser.add_argument("--steps", type=int, help="measured steps of each work, after two that are not")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--out", type=Path, default=Path("pluri-bench"), help="folder for bench.json")
     known = parser.parse_args(words)
@@ -90,7 +95,9 @@ def main(words: list[str]) -> None:
         parser.error(f"nothing is called {', '.join(sorted(unknown))}: there are {', '.join((*modalities, *names))}")
     chosen = [work for work in WORKS if not known.what or {work.name, work.modality} & set(known.what)]
     device = find_device(known.device)
-    precisions: list[Precision] = ["fp32", "bf16"] if known.precision == "both" else [known.precision]
+    precision = known.precision or ("fp32" if known.quick else "both")
+    precisions: list[Precision] = ["fp32", "bf16"] if precision == "both" else [precision]
+    steps = known.steps or (2 if known.quick else 4)
     print(
         f"{device.type}, {torch.get_num_threads()} threads, torch {torch.__version__}; real units a second, pluri first"
     )
@@ -103,7 +110,7 @@ def main(words: list[str]) -> None:
             continue
         for precision in precisions:
             try:
-                rows.append(measure(work, Setting(device, precision, known.quick, known.steps)))
+                rows.append(measure(work, Setting(device, precision, known.quick, steps)))
             except RuntimeError as error:
                 print(f"{work.name:<16}{work.peer:<14}{precision:<6}not measured: {error}", flush=True)
                 continue

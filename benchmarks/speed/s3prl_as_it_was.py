@@ -30,8 +30,12 @@ def _stand_in(name: str) -> None:
 def _make_importable() -> None:
     import torchaudio
 
-    vars(torchaudio).setdefault("set_audio_backend", lambda name: None)
-    vars(sys.modules["torch.optim.optimizer"]).setdefault("required", object())
+    # Names that later releases of torchaudio and torch have dropped.
+    for module, name, value in (
+        (torchaudio, "set_audio_backend", lambda name: None),
+        (sys.modules["torch.optim.optimizer"], "required", object()),
+    ):
+        module.__dict__.setdefault(name, value)
     effects = types.ModuleType("torchaudio.sox_effects")
     vars(effects).update(apply_effects_tensor=None, apply_effects_file=None)
     sys.modules.setdefault("torchaudio.sox_effects", effects)

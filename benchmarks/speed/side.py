@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One library's side of a piece of work, in a process of its own that does a step whenever it is asked to.
 
-Two sides of the same work take turns, so that whatever else the machine does falls on both alike; neither shares memory,
-threads or settings with the other. `Remote` is the end that asks, `python -m pluri.benchmarks.speed.side` answers.
+Two sides of the same work take turns, so that whatever else the machine does falls on both alike; neither shares
+memory, threads or settings with the other. `Remote` is the end that asks, `main` the one that answers.
 """
 
 import argparse
@@ -194,9 +194,9 @@ def main() -> None:
     with os.fdopen(os.dup(1), "w") as out:
         os.dup2(2, 1)  # what libraries print must not mix with the answers
         setting = Setting(torch.device(words.device), words.precision, words.small, words.steps)
-        from .works import WORKS
+        from .works import find
 
-        work = next(work for work in WORKS if work.name == words.work)
+        work = find(words.work)
         torch.manual_seed(0)
         if words.side == "ours" and words.device == "cpu":
             memory.keep()  # as `train.fit` does

@@ -3,20 +3,19 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...speech.frontend import WaveFrontEndConfig, frames
+from ...speech.frontend import frames
 from ...speech.recipes import mockingjay, wav2vec2
-from ...speech.spectrum import SpectrumFrontEndConfig
 from ...ssl import draw
 from ...ssl.data import Dataset, Epoch, Item, collate
-from ...ssl.objectives.wav2vec2 import Wav2Vec2Config
 from ...ssl.recipe import Recipe
 from ..extract import states
-from .flops import encoder_flops, extractor_flops, linear_flops
+from .flops import encoder_flops, front_end_flops, step_flops
 from .side import Setting, Side, Work, small, train_step
 
 RATE = 16_000
@@ -38,7 +37,7 @@ def seconds_of(clips: list[Tensor]) -> float:
     return sum(map(len, clips)) / RATE
 
 
-def _train(recipe: Recipe, setting: Setting, batches: list[list[Tensor]], flops: list[float]) -> Side:
+def _train(recipe: Recipe, setting: Setting, batches: list[list[Tensor]]) -> Side:
     objective = recipe.build().to(setting.device).train()
 
     def loss(number: int) -> Tensor:
@@ -47,12 +46,13 @@ def _train(recipe: Recipe, setting: Setting, batches: list[list[Tensor]], flops:
         return objective(batch.to(setting.device))["loss"]
 
     optimizer = recipe.optimizer.build(objective)
-    step = train_step(loss, objective, optimizer, recipe.optimizer.clip, setting)
+    step = train_step(loss, objective, optimizer, recipe.optimizer.clip or float("inf"), setting)
 
     def whole(number: int) -> None:
         step(number)
         objective.after_step(0.5)
 
+    flops = [step_flops(recipe, [len(clip) for clip in batch]) for batch in batches]
     return Side(whole, [seconds_of(batch) for batch in batches], flops)
 
 
@@ -64,20 +64,7 @@ def _wav2vec2_batches(setting: Setting, sort: bool) -> list[list[Tensor]]:
 def wav2vec2_ours(setting: Setting, sort: bool = False) -> Side:
     """The recipe speech/wav2vec2."""
     recipe = small(wav2vec2()) if setting.small else wav2vec2()
-    assert isinstance(recipe.front_end, WaveFrontEndConfig) and isinstance(recipe.objective, Wav2Vec2Config)
-    batches = _wav2vec2_batches(setting, sort)
-    flops = []
-    for batch in batches:
-        samples = [len(clip) for clip in batch]
-        units = [frames(count) for count in samples]
-        quantizer = recipe.objective.quantizer
-        head = linear_flops(recipe.encoder.width, recipe.objective.final_width)
-        head += linear_flops(recipe.front_end.channels, quantizer.groups * quantizer.codes)
-        head += linear_flops(quantizer.width, recipe.objective.final_width)
-        hidden = [round(0.49 * count) for count in units]  # as spans of 10 that may overlap cover
-        forward = extractor_flops(recipe.front_end, samples) + encoder_flops(recipe.encoder, units, hidden)
-        flops.append(3 * (forward + sum(hidden) * head))
-    return _train(recipe, setting, batches, flops)
+    return _train(recipe, setting, _wav2vec2_batches(setting, sort))
 
 
 def wav2vec2_ours_sorted(setting: Setting) -> Side:
@@ -90,7 +77,12 @@ def wav2vec2_transformers(setting: Setting) -> Side:
     import transformers
     from transformers.models.wav2vec2 import modeling_wav2vec2 as module
 
-    sizes = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
+    sizes: dict[str, Any] = {
+        "hidden_size": 256,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "intermediate_size": 1024,
+    }
     config = transformers.Wav2Vec2Config(
         layerdrop=0.05, mask_time_prob=0.65, activation_dropout=0.0, feat_quantizer_dropout=0.1,
         **(sizes if setting.small else {}),
@@ -102,9 +94,8 @@ def wav2vec2_transformers(setting: Setting) -> Side:
     extractor = transformers.Wav2Vec2FeatureExtractor(return_attention_mask=True)
 
     def loss(number: int) -> Tensor:
-        batch = extractor.pad(
-            [{"input_values": clip.numpy()} for clip in batches[number]], padding="longest", return_tensors="pt"
-        )
+        clips: Any = [{"input_values": clip.numpy()} for clip in batches[number]]
+        batch = extractor.pad(clips, padding="longest", return_tensors="pt")
         size = len(batches[number]), int(model._get_feat_extract_output_lengths(batch["input_values"].shape[1]))
         real = model._get_feature_vector_attention_mask(size[1], batch["attention_mask"])
         hidden = module._compute_mask_indices(size, config.mask_time_prob, config.mask_time_length, real)
@@ -164,17 +155,7 @@ def _mockingjay_batches(setting: Setting) -> list[list[Tensor]]:
 def mockingjay_ours(setting: Setting) -> Side:
     """The recipe speech/mockingjay."""
     recipe = small(mockingjay()) if setting.small else mockingjay()
-    assert isinstance(recipe.front_end, SpectrumFrontEndConfig)
-    width, unit = recipe.encoder.width, recipe.front_end.features.width
-    batches = _mockingjay_batches(setting)
-    flops = []
-    for batch in batches:
-        units = [1 + (len(clip) - 400) // 160 for clip in batch]
-        hidden = [round(0.15 * count) for count in units]
-        head = linear_flops(width, width) + linear_flops(width, unit)
-        forward = sum(units) * linear_flops(unit, width) + encoder_flops(recipe.encoder, units, hidden)
-        flops.append(3 * (forward + sum(hidden) * head))
-    return _train(recipe, setting, batches, flops)
+    return _train(recipe, setting, _mockingjay_batches(setting))
 
 
 def mockingjay_s3prl(setting: Setting) -> Side:
@@ -222,15 +203,13 @@ def _states_batches(setting: Setting) -> list[list[Tensor]]:
 def states_ours(setting: Setting) -> Side:
     """What `pluri extract` does but for the reading and writing of files."""
     recipe = small(wav2vec2()) if setting.small else wav2vec2()
-    assert isinstance(recipe.front_end, WaveFrontEndConfig)
     backbone = recipe.backbone().to(setting.device).eval()
     batches = _states_batches(setting)
     whole = dataclasses.replace(recipe.encoder, layer_drop=0.0)
     flops = []
     for batch in batches:
-        samples = [len(clip) for clip in batch]
-        units = [frames(count) for count in samples]
-        flops.append(extractor_flops(recipe.front_end, samples) + encoder_flops(whole, units))
+        units, before = front_end_flops(recipe.front_end, [len(clip) for clip in batch])
+        flops.append(before + encoder_flops(whole, units))
 
     def step(number: int) -> None:
         for item in states(backbone, _Clips(batches[number]), precision=setting.precision):
@@ -243,7 +222,12 @@ def states_transformers(setting: Setting) -> Side:
     """Wav2Vec2Model over padded batches of 8 in given order, each clip's states handed back without padding."""
     import transformers
 
-    sizes = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
+    sizes: dict[str, Any] = {
+        "hidden_size": 256,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "intermediate_size": 1024,
+    }
     config = transformers.Wav2Vec2Config(**(sizes if setting.small else {}))
     config._attn_implementation = "sdpa"
     model = transformers.Wav2Vec2Model(config).eval()

@@ -12,7 +12,7 @@ from ...ssl import draw
 from ...ssl.data import Item, collate
 from ...ssl.objectives.bert import BertConfig
 from ...text.recipes import bert
-from .flops import encoder_flops, linear_flops
+from .flops import step_flops
 from .side import Setting, Side, Work, small, train_step
 
 CLS, SEP, MASK, VOCABULARY = 101, 102, 103, 30522  # BERT's own
@@ -41,12 +41,7 @@ def ours(setting: Setting, longest: int, rows: int) -> Side:
         keys = [draw.key(0, number, row) for row in range(rows)]
         return objective(collate(items, keys, ragged=True).to(setting.device))["loss"]
 
-    flops = []
-    for batch in batches:
-        lengths = [len(ids) for ids in batch]
-        head = linear_flops(recipe.encoder.width, recipe.encoder.width) + linear_flops(recipe.encoder.width, VOCABULARY)
-        hidden = [round(0.15 * length) for length in lengths]
-        flops.append(3 * (encoder_flops(recipe.encoder, lengths, hidden) + sum(hidden) * head))
+    flops = [step_flops(recipe, [len(ids) for ids in batch]) for batch in batches]
     step = train_step(loss, objective, recipe.optimizer.build(objective), 1.0, setting)
     return Side(step, [float(sum(map(len, batch))) for batch in batches], flops)
 

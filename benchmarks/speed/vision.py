@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Steps of BYOL and VICReg on a ViT-Tiny/4 at 32 pixels beside lightly: from uint8 images to updated weights."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,14 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from ...ssl import draw
-from ...ssl.encoder import Backbone, Encoder
 from ...ssl.objective import Batch
 from ...ssl.objectives.byol import ByolConfig
 from ...ssl.objectives.vicreg import VicregConfig
 from ...vision.augment import ImageViewsConfig
 from ...vision.frontend import PatchFrontEndConfig
-from ...vision.recipes import vit
-from .flops import encoder_flops, linear_flops
+from ...vision.recipes import byol, vit
+from .flops import step_flops
 from .side import Setting, Side, Work, train_step
 
 SIZE, PATCH, WIDTH = 32, 4, 192
@@ -27,15 +27,12 @@ def _images(setting: Setting) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (setting.steps, rows, SIZE, SIZE, 3), dtype=np.uint8)
 
 
-def _ours(setting: Setting, config: ByolConfig | VicregConfig, head: float, passes: float) -> Side:
-    """An objective on the same network as lightly's side, with plain SGD as there.
-
-    Args:
-        head: FLOPs of projector and predictor for an image. passes: forward passes' worth of FLOPs for an image.
-    """
+def _ours(setting: Setting, config: ByolConfig | VicregConfig) -> Side:
+    """An objective on the same network as lightly's side, with plain SGD as there."""
     front_end = PatchFrontEndConfig(size=SIZE, patch=PATCH, width=WIDTH)
     encoder = vit(front_end, depth=4 if setting.small else 12, heads=3, hidden=4 * WIDTH)
-    objective = config.build(Backbone(front_end.build(), Encoder(encoder))).to(setting.device).train()
+    recipe = dataclasses.replace(byol(), front_end=front_end, encoder=encoder, objective=config)
+    objective = recipe.build().to(setting.device).train()
     images = torch.from_numpy(_images(setting)).permute(0, 1, 4, 2, 3).contiguous()  # (steps, B, C, H, W)
     rows = images.shape[1]
 
@@ -50,23 +47,18 @@ def _ours(setting: Setting, config: ByolConfig | VicregConfig, head: float, pass
         step(number)
         objective.after_step(0.5)
 
-    units = front_end.positions
-    forward = encoder_flops(encoder, [units], [1]) + (units - 1) * linear_flops(3 * PATCH**2, WIDTH)
-    return Side(whole, [float(rows)] * setting.steps, [rows * passes * (forward + head)] * setting.steps)
+    flops = step_flops(recipe, [1] * rows)
+    return Side(whole, [float(rows)] * setting.steps, [flops] * setting.steps)
 
 
 def byol_ours(setting: Setting) -> Side:
     """BYOL with lightly's heads."""
-    config = ByolConfig(views=ImageViewsConfig(size=SIZE), pool="first", hidden=1024, projected=256)
-    head = linear_flops(WIDTH, 1024) + linear_flops(1024, 256)
-    return _ours(setting, config, head, passes=2 * (3 + 1))  # two views; the teacher's pass has no backward
+    return _ours(setting, ByolConfig(views=ImageViewsConfig(size=SIZE), pool="first", hidden=1024, projected=256))
 
 
 def vicreg_ours(setting: Setting) -> Side:
     """VICReg with lightly's projector, two layers of 2048."""
-    config = VicregConfig(views=ImageViewsConfig(size=SIZE), pool="first", projected=2048, layers=2)
-    head = linear_flops(WIDTH, 2048) + linear_flops(2048, 2048)
-    return _ours(setting, config, head, passes=2 * 3)
+    return _ours(setting, VicregConfig(views=ImageViewsConfig(size=SIZE), pool="first", projected=2048, layers=2))
 
 
 def _theirs(setting: Setting, method: str) -> Side:
