@@ -187,7 +187,8 @@ def from_fairseq2(model, folder):
 
 @pytest.mark.filterwarnings("ignore")  # fairseq2 warns about its own dependencies
 def test_the_loss_equals_that_of_fairseq2(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch, "compile", lambda function, **settings: function)  # its quantiser compiles a sum
+    # Its quantiser compiles a sum, by a decorator with settings.
+    monkeypatch.setattr(torch, "compile", lambda **settings: lambda function: function)
     torch.manual_seed(0)
     theirs = fairseq2_model().eval()
     from fairseq2.nn import BatchLayout
