@@ -72,6 +72,32 @@ def _line(row: dict[str, Any]) -> str:
     )
 
 
+def _parser(names: list[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pluri bench", description=__doc__, allow_abbrev=False)
+    parser.add_argument("what", nargs="*", metavar="WHAT", help=f"{', '.join(names)}, or cost")
+    parser.add_argument("--quick", action="store_true", help="4 x 256 networks, short inputs, fp32 only: minutes")
+    parser.add_argument("--precision", choices=("fp32", "bf16", "both"))
+    parser.add_argument("--steps", type=int, help="measured steps of each work, after two that are not")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--out", type=Path, default=Path("pluri-bench"), help="folder for bench.json")
+    return parser
+
+
+def _row(work: Work, setting: Setting) -> dict[str, Any] | None:
+    """A measured row, or a line that says why there is none."""
+    start = f"{work.name:<16}{work.peer:<14}{setting.precision:<6}"
+    if absent := missing(work):
+        print(f"{start}not measured: {', '.join(absent)} not installed", flush=True)
+        return None
+    try:
+        row = measure(work, setting)
+    except RuntimeError as error:
+        print(f"{start}not measured: {error}", flush=True)
+        return None
+    print(_line(row), flush=True)
+    return row
+
+
 def main(words: list[str]) -> None:
     """`pluri bench`."""
     from . import cost
@@ -80,39 +106,23 @@ def main(words: list[str]) -> None:
     if words[:1] == ["cost"]:
         cost.main(words[1:])
         return
-
-    modalities = ("text", "speech", "vision")
-    names = [work.name for work in WORKS]
-    parser = argparse.ArgumentParser(prog="pluri bench", description=__doc__, allow_abbrev=False)
-    parser.add_argument("what", nargs="*", metavar="WHAT", help=f"{', '.join((*modalities, *names))}, or cost")
-    parser.add_argument("--quick", action="store_true", help="4 x 256 networks, short inputs, fp32 only: two minutes")
-    parser.add_argument("--precision", choices=("fp32", "bf16", "both"))
-    parser.add_argument("--steps", type=int, help="measured steps of each work, after two that are not")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--out", type=Path, default=Path("pluri-bench"), help="folder for bench.json")
+    names = ["text", "speech", "vision", *(work.name for work in WORKS)]
+    parser = _parser(names)
     known = parser.parse_args(words)
-    if unknown := set(known.what) - {*modalities, *names}:
-        parser.error(f"nothing is called {', '.join(sorted(unknown))}: there are {', '.join((*modalities, *names))}")
+    if unknown := set(known.what) - set(names):
+        parser.error(f"nothing is called {', '.join(sorted(unknown))}: there are {', '.join(names)}")
     chosen = [work for work in WORKS if not known.what or {work.name, work.modality} & set(known.what)]
     device = find_device(known.device)
-    precision = known.precision or ("fp32" if known.quick else "both")
-    precisions: list[Precision] = ["fp32", "bf16"] if precision == "both" else [precision]
+    wanted = known.precision or ("fp32" if known.quick else "both")
+    precisions: list[Precision] = ["fp32", "bf16"] if wanted == "both" else [wanted]
     steps = known.steps or (2 if known.quick else 4)
-    print(
-        f"{device.type}, {torch.get_num_threads()} threads, torch {torch.__version__}; real units a second, pluri first"
-    )
+    print(f"{device.type}, {torch.get_num_threads()} threads, torch {torch.__version__}; real units a second")
     print(f"{'work':<16}{'peer':<20}{'pluri':>9}{'peer':>9} {'':<10}{'ratio':>6} (all steps)    {'MFU':>5} {'GiB':>6}")
     rows = []
     known.out.mkdir(parents=True, exist_ok=True)
     for work in chosen:
-        if absent := missing(work):
-            print(f"{work.name:<16}{work.peer:<14}not measured: {', '.join(absent)} not installed", flush=True)
-            continue
         for precision in precisions:
-            try:
-                rows.append(measure(work, Setting(device, precision, known.quick, steps)))
-            except RuntimeError as error:
-                print(f"{work.name:<16}{work.peer:<14}{precision:<6}not measured: {error}", flush=True)
-                continue
-            print(_line(rows[-1]), flush=True)
-            (known.out / "bench.json").write_text(json.dumps(rows, indent=1) + "\n")
+            row = _row(work, Setting(device, precision, known.quick, steps))
+            if row is not None:
+                rows.append(row)
+                (known.out / "bench.json").write_text(json.dumps(rows, indent=1) + "\n")
