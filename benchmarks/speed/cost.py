@@ -36,7 +36,7 @@ from .side import Remote, Setting, Side, Work, train_step
 BASE = {"length": 128, "batch": 16, "depth": 12, "width": 768}
 CURVES = {"length": (32, 64, 128, 256, 512), "batch": (1, 4, 16, 64), "depth": (2, 6, 12, 24), "width": (192, 384, 768)}
 SMALL_BASE = {"length": 64, "batch": 8, "depth": 2, "width": 128}
-SMALL_CURVES = {"length": (32, 64), "batch": (8,), "depth": (2, 4), "width": (128,)}
+SMALL_CURVES = {"length": (32, 64), "batch": (8, 32), "depth": (2, 4), "width": (128,)}
 RUNS = ("text/bert", "speech/mockingjay", "speech/wav2vec2", "vision/byol", "vision/vicreg")
 STEPS, WARMUP = 3, 2
 
