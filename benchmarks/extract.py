@@ -170,6 +170,9 @@ def extract(
     data, names = _open(path, backbone, out / "cache")
     numbers = data.epoch(0).records[:, 0].tolist()
     files = {number: out / f"{name}.npy" for number, name in zip(numbers, names, strict=True)}
+    if len(set(files.values())) < len(files):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise ValueError(f"two items would both be written to {twice}.npy: extract them into folders of their own")
     missing = [i for i, number in enumerate(numbers) if not files[number].is_file()]
     bad = list(data.bad)
     if not missing:
@@ -186,6 +189,17 @@ def extract(
         for one in waiting:
             one.result()
     return written, bad
+
+
+def _same_as_before(out: Path, settings: list[object]) -> None:
+    """Raises ValueError if the folder holds what other settings gave: its files would be taken for these settings'."""
+    file = out / "extract.json"
+    if file.is_file():
+        if json.loads(file.read_text()) != settings:
+            raise ValueError(f"{out} holds states of {json.loads(file.read_text())}: choose another --out")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(settings) + "\n")
 
 
 def main(words: list[str]) -> None:
@@ -208,6 +222,7 @@ def main(words: list[str]) -> None:
         parser.error(f"--layer is all or a number, not {known.layer}")
     layer = None if known.layer == "all" else int(known.layer)
     backbone = load(known.encoder).to(find_device(known.device))
+    _same_as_before(known.out, [known.encoder, known.layer, known.precision, known.half])
     written, bad = extract(backbone, known.inputs, known.out, layer, known.precision, known.half, known.workers)
     for name, reason in bad[:3]:
         print(f"left out: {name}: {reason}")

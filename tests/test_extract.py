@@ -74,6 +74,21 @@ def test_a_manifests_pieces_have_files_of_their_own_inside_the_folder(clips, tmp
     assert np.load(tmp_path / "out/three.wav@0.5.npy").shape[1] == 98
 
 
+def test_two_items_are_never_written_to_one_file(clips, tmp_path):
+    manifest = clips / "a" / "list.tsv"
+    manifest.write_text("path\tstart\tend\n../one.wav\t\t\none.wav\t\t\n")
+    with pytest.raises(ValueError, match="both be written to one.wav.npy"):
+        extract.extract(encoders.load("fbank"), str(manifest), tmp_path / "out", workers=0)
+
+
+def test_a_folder_is_not_filled_up_with_what_other_settings_give(clips, tmp_path):
+    words = ["fbank", str(clips), "--out", str(tmp_path / "out"), "--workers", "0"]
+    extract.main(words)
+    extract.main(words)
+    with pytest.raises(ValueError, match="choose another --out"):
+        extract.main([*words, "--half"])
+
+
 def test_images_by_their_names(tmp_path):
     from PIL import Image
 

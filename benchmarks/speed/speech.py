@@ -19,6 +19,12 @@ from .flops import encoder_flops, front_end_flops, step_flops
 from .side import Setting, Side, Work, small, train_step
 
 RATE = 16_000
+_SMALL: dict[str, Any] = {  # transformers' names for what `small` sets
+    "hidden_size": 256,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "intermediate_size": 1024,
+}
 
 
 def noise(seconds: tuple[float, float], rows: int, steps: int, sort: bool) -> list[list[Tensor]]:
@@ -77,15 +83,9 @@ def wav2vec2_transformers(setting: Setting) -> Side:
     import transformers
     from transformers.models.wav2vec2 import modeling_wav2vec2 as module
 
-    sizes: dict[str, Any] = {
-        "hidden_size": 256,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "intermediate_size": 1024,
-    }
     config = transformers.Wav2Vec2Config(
         layerdrop=0.05, mask_time_prob=0.65, activation_dropout=0.0, feat_quantizer_dropout=0.1,
-        **(sizes if setting.small else {}),
+        **(_SMALL if setting.small else {}),
     )  # fmt: skip
     config._attn_implementation = "sdpa"
     model = transformers.Wav2Vec2ForPreTraining(config).train()
@@ -222,13 +222,7 @@ def states_transformers(setting: Setting) -> Side:
     """Wav2Vec2Model over padded batches of 8 in given order, each clip's states handed back without padding."""
     import transformers
 
-    sizes: dict[str, Any] = {
-        "hidden_size": 256,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "intermediate_size": 1024,
-    }
-    config = transformers.Wav2Vec2Config(**(sizes if setting.small else {}))
+    config = transformers.Wav2Vec2Config(**(_SMALL if setting.small else {}))
     config._attn_implementation = "sdpa"
     model = transformers.Wav2Vec2Model(config).eval()
     nn.Module.to(model, setting.device)
