@@ -65,12 +65,12 @@ def _theirs(setting: Setting, method: str) -> Side:
     """As lightly's examples/pytorch/byol.py and vicreg.py, around timm's ViT."""
     import copy
 
-    import timm
-    from lightly.loss import NegativeCosineSimilarity, VICRegLoss
-    from lightly.models.modules import heads
-    from lightly.models.utils import deactivate_requires_grad, update_momentum
-    from lightly.transforms.byol_transform import BYOLTransform, BYOLView1Transform, BYOLView2Transform
-    from lightly.transforms.vicreg_transform import VICRegTransform
+    import timm  # pyright: ignore[reportMissingImports]
+    from lightly.loss import NegativeCosineSimilarity, VICRegLoss  # pyright: ignore[reportMissingImports]
+    from lightly.models.modules import heads  # pyright: ignore[reportMissingImports]
+    from lightly.models.utils import deactivate_requires_grad, update_momentum  # pyright: ignore[reportMissingImports]
+    from lightly.transforms.byol_transform import BYOLTransform, BYOLView1Transform, BYOLView2Transform  # pyright: ignore[reportMissingImports]
+    from lightly.transforms.vicreg_transform import VICRegTransform  # pyright: ignore[reportMissingImports]
     from PIL import Image
 
     class Pictures(torch.utils.data.Dataset):
