@@ -11,14 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..ssl.data import Dataset, Loader
+from ..ssl.data import Dataset
 from ..ssl.encoder import Backbone, Encoded
 from ..ssl.objective import Batch
 from ..ssl.optim import OptimizerConfig, ScheduleConfig
 from ..ssl.recipe import LoopConfig, Training
 from ..ssl.train import fit
 from .features import COST, Vectors, vectors
-from .labelled import LabelledConfig, Parts, read
+from .finetune import predict
+from .labelled import Labelled, LabelledConfig, Parts, read
 from .task import Score, Splits, Supervised, Task, TaskConfig
 
 DECAYS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # strengths of the probe's L2 penalty that are tried
@@ -27,14 +28,12 @@ DECAYS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # strengths of the probe's L2 pena
 class Classes(Task):
     """One class for each item, by accuracy and macro F1."""
 
-    protocol = "a share of the items is for testing, by name; accuracy and macro F1 (scikit-learn)"
-
     def __init__(self, config: LabelledConfig, pool: Literal["mean", "first"], backbone: Backbone) -> None:
         self.pool: Literal["mean", "first"] = pool
         self.parts: Parts = read(config, backbone)
 
     def data(self, backbone: Backbone) -> Splits:
-        return Splits(self.parts.train, None, self.parts.test)
+        return Splits(self.parts.train, {}, {"": self.parts.test})
 
     def head(self, width: int) -> nn.Module:
         return PooledLinear(width, len(self.parts.classes), self.pool)
@@ -48,7 +47,22 @@ class Classes(Task):
     def predict(self, outputs: Tensor, batch: Batch) -> list[Any]:
         return outputs.argmax(-1).tolist()
 
-    def score(self, predictions: Sequence[Any], references: Sequence[Any]) -> Score:
+    def answers(self, data: Dataset, predictions: Sequence[Any]) -> list[Any]:
+        return [self.parts.classes[number] for number in predictions]
+
+    def constant(self, answers: Sequence[Any]) -> bool:
+        return len(set(answers)) == 1
+
+    def references(self, data: Dataset) -> list[str]:
+        assert isinstance(data, Labelled)
+        return [self.parts.classes[data.labels[number]] for number in data.records[:, 0].tolist()]
+
+    def score(self, data: Dataset, answers: Sequence[Any]) -> Score:
+        known, said = ([self.parts.classes.index(one) for one in many] for many in (self.references(data), answers))
+        return self.figures(known, said)
+
+    def figures(self, references: Sequence[int], predictions: Sequence[int]) -> Score:
+        """Accuracy and macro F1 of classes' numbers."""
         from sklearn.metrics import accuracy_score, f1_score
 
         f1 = f1_score(references, predictions, average="macro")
@@ -83,6 +97,10 @@ class ProbeConfig(TaskConfig):
     neighbours: int = 20  # knn
     temperature: float = 0.07  # knn: a neighbour's vote is exp(cosine / temperature)
 
+    def rules(self) -> str:
+        how = f"{self.neighbours} nearest neighbours" if self.classifier == "knn" else "logistic regression"
+        return f"{how} on frozen vectors; {self.data.rules()}"
+
     def evaluate(self, backbone: Backbone, seed: int) -> tuple[Score, dict[str, Any]]:
         """The score of a frozen backbone, and what was chosen on the way. `seed` changes nothing here."""
         task = Classes(self.data, self.pool, backbone)
@@ -94,7 +112,7 @@ class ProbeConfig(TaskConfig):
             predicted = nearest(train, test.x, len(task.parts.classes), self.neighbours, self.temperature)
         else:
             predicted, chosen["decay"] = linear(train, test.x)
-        return task.score(predicted.tolist(), test.labels.tolist()), chosen
+        return task.figures(test.labels.tolist(), predicted.tolist()), chosen
 
 
 def nearest(train: Vectors, x: np.ndarray, classes: int, neighbours: int, temperature: float) -> np.ndarray:
@@ -160,32 +178,25 @@ class FineTuneConfig(TaskConfig):
     )
     loop: LoopConfig = LoopConfig(workers=0, buckets=8)
 
+    def rules(self) -> str:
+        what = "a head on a learned mean of the frozen layers" if self.frozen else "the whole network"
+        return f"{what}, {self.epochs:g} epochs, lr {self.optimizer.lr:g}; {self.data.rules()}"
+
     def evaluate(self, backbone: Backbone, seed: int) -> tuple[Score, dict[str, Any]]:
         """The score after training on the task from `seed`."""
         task = Classes(self.data, self.pool, backbone)
-        train, _, test = task.data(backbone)
+        train, test = task.parts.train, task.parts.test
         batch = self.batch or COST[train.unit] / 4
         steps = max(1, round(self.epochs * float(train.epoch(0).sizes.sum()) / batch))
         torch.manual_seed(seed)
         model = Supervised(task, backbone, self.frozen)
         training = Training(steps=steps, batch=batch, seed=seed, optimizer=self.optimizer, loop=self.loop)
         fit(model, train, None, training)
-        predictions, references = _predict(model, test)
-        return task.score(predictions, references), {"steps": steps, "batch": batch, "seed": seed}
-
-
-@torch.inference_mode()
-def _predict(model: Supervised, data: Dataset) -> tuple[list[Any], list[Any]]:
-    model.eval()
-    device = next(model.parameters()).device
-    predictions: list[Any] = []
-    references: list[Any] = []
-    for loaded in Loader(dataset=data, batch=COST[data.unit], seed=0).all():
-        if loaded.batch is not None:
-            batch = loaded.batch.to(device)
-            predictions += model.task.predict(model.outputs(batch), batch)
-            references += batch.extras["label"].tolist()
-    return predictions, references
+        found = predict(model, test)
+        numbers = test.records[:, 0].tolist()
+        references = [test.labels[number] for number in numbers if number in found]
+        predictions = [found[number] for number in numbers if number in found]
+        return task.figures(references, predictions), {"steps": steps, "batch": batch, "seed": seed}
 
 
 def knn() -> ProbeConfig:

@@ -23,10 +23,11 @@ from ..ssl.pretrain import ASSETS, pretrain
 from ..ssl.recipe import Recipe
 from . import embedded, tasks
 from .encoders import load
-from .evaluate import Line, evaluate
+from .evaluate import evaluate
 from .features import vectors
 from .labelled import LabelledConfig, read
 from .report import Page, curve, metrics, new_figure
+from .scores import Row
 
 
 class Case(NamedTuple):
@@ -135,15 +136,16 @@ def _recipe(case: Case, out: Path, quick: bool) -> Recipe:
     return dataclasses.replace(recipe, steps=steps, loop=loop)
 
 
-def _score(case: Case, run: Path, out: Path) -> list[Line]:
+def _score(case: Case, run: Path, out: Path) -> list[Row]:
     words = ["--data.path", str(out / "data" / case.labelled), *case.settings]
-    lines = evaluate(override(tasks.find(case.task)[case.task], words, "pluri demo"), str(run), seeds=2)
+    task = override(tasks.find(case.task)[case.task], words, "pluri demo")
+    lines = evaluate(case.task, task, str(run), seeds=2)
     for line in lines:
         print(f"  {statistics.median(line.values()):.3f}  {line.encoder}")
     return lines
 
 
-def _row(case: Case, run: Path, lines: list[Line]) -> tuple[str, ...]:
+def _row(case: Case, run: Path, lines: list[Row]) -> tuple[str, ...]:
     rows = metrics(run)
     held = next((row["held_out_loss"] for row in reversed(rows) if "held_out_loss" in row), float("nan"))
     scores = [f"{statistics.median(line.values()):.3f}" for line in lines]
@@ -157,7 +159,7 @@ def _print(head: tuple[str, ...], table: list[tuple[str, ...]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _section(page: Page, case: Case, run: Path, lines: list[Line], out: Path) -> None:
+def _section(page: Page, case: Case, run: Path, lines: list[Row], out: Path) -> None:
     page.heading(case.recipe)
     page.text(recipes.names()[case.recipe])
     page.figure(curve(run), f"{case.recipe}: the loss over the steps")

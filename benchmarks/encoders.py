@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """An encoder by its name: a run, a published model, raw features, or a recipe's network with random weights."""
 
+import hashlib
+import json
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from tokenizers import Tokenizer
@@ -14,8 +16,9 @@ from .. import recipes
 from ..speech.features import FeaturesConfig
 from ..speech.frontend import WaveFrontEnd
 from ..speech.spectrum import SpectrumFrontEnd
-from ..ssl import published
+from ..ssl import checkpoint, published
 from ..ssl.blocks import EncoderConfig
+from ..ssl.config import to_dict
 from ..ssl.encoder import Backbone, Encoder, FrontEnd, Units
 from ..ssl.positions import NoPositionsConfig
 from ..ssl.pretrain import load_backbone
@@ -24,6 +27,44 @@ from ..text.frontend import TextFrontEnd
 from ..vision.frontend import PatchFrontEnd
 
 RAW = ("fbank", "mfcc", "pixels")
+
+
+class Start(NamedTuple):
+    """What fine-tuning starts from."""
+
+    name: str
+    backbone: Backbone
+    pooler: dict[str, Tensor] | None = None  # BERT's layer on the first vector: "weight" (D, D) and "bias" (D,)
+
+
+def start(name: str) -> Start:
+    """The backbone of this name and, where it was pre-trained with one, BERT's pooler. Raises ValueError as `load`."""
+    backbone = load(name)
+    folder = Path(name)
+    pooler = None
+    if (folder / FILE).is_file():
+        newest = checkpoint.latest(folder)
+        weights = checkpoint.load_weights(newest) if newest is not None else {}
+        pooler = _below(weights, "pooler.")
+    elif modality(backbone) == "text" and not name.startswith("random:"):
+        _, weights = published.read(folder if (folder / published.CONFIG).is_file() else _from_hub(name))
+        pooler = _below(weights, "pooler.dense.") or _below(weights, "bert.pooler.dense.")
+    return Start(name, backbone, pooler or None)
+
+
+def _below(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+
+
+def fingerprint(begin: Start) -> str:
+    """A hash of a backbone's settings and weights, which its name says nothing of."""
+    digest = hashlib.blake2b(digest_size=16)
+    tensors = {**begin.backbone.state_dict(), **(begin.pooler or {})}
+    for name, tensor in tensors.items():
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    digest.update(json.dumps(to_dict(begin.backbone.encoder.config)).encode())
+    return digest.hexdigest()
 
 
 def load(name: str | Path) -> Backbone:

@@ -21,8 +21,8 @@ from ..speech.corpus import AudioDataConfig
 from ..ssl import memory
 from ..ssl.data import Dataset, Epoch, Item, Loaded, Loader
 from ..ssl.encoder import Backbone, Encoded
+from ..ssl.parallel import find_device
 from ..ssl.positions import LearnedPositionsConfig, SinusoidalPositionsConfig
-from ..ssl.train import find_device
 from ..vision.images import ImageDataConfig
 from .encoders import load, modality, pixel_shape, text_tokenizer
 from .features import COST, check_layer

@@ -35,6 +35,10 @@ class LabelledConfig(Config):
     test_share: float = 0.2  # of the items, by name, where nothing says which are for testing
     longest: float = 0.0  # seconds (speech) or tokens (text) that are read of an item; 0: 15 seconds, 128 tokens
 
+    def rules(self) -> str:
+        """How the items are split, in words."""
+        return f"the data's own test split or, where there is none, {self.test_share:g} of the items by name"
+
 
 class Labelled(Dataset):
     """Another dataset's items, some of them, with "label" () int64 in their extras."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..ssl.monitor import METRICS
 from ..ssl.recipe import FILE
+from . import scores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -107,6 +108,10 @@ def curve(run: Path) -> "Figure":
     return figure
 
 
+def _spread(row: scores.Row) -> str:
+    return ", ".join(f"{value:.4f}" for value in row.values())
+
+
 def main(words: list[str]) -> None:
     """`pluri report DIR... [--out FILE]`: the curves and scores of all runs and score files in these folders."""
     parser = argparse.ArgumentParser(prog="pluri report", description="one static HTML page of runs and scores")
@@ -119,13 +124,15 @@ def main(words: list[str]) -> None:
     page = Page("pluri: " + ", ".join(str(folder) for folder in known.folders))
     found = 0
     for folder in known.folders:
-        for path in sorted(folder.rglob("scores.json")):
+        for path in sorted(folder.rglob(scores.FILE)):
             found += 1
             page.heading(f"scores: {path.parent}")
-            for one in json.loads(path.read_text()):
-                page.text(f"{one['task']} on {one['settings'].get('data', {}).get('path', '')}")
-                lines = [(x["encoder"], *(f"{s[x['main']]:.4f}" for s in x["scores"])) for x in one["lines"]]
-                page.table(("encoder", "seeds"), lines)
+            rows = scores.read(path.parent)
+            for task in dict.fromkeys(row.task for row in rows):
+                mine = [row for row in rows if row.task == task]
+                page.text(f"{task} on {mine[0].settings.get('data', {}).get('path', '')}: {mine[0].protocol}")
+                lines = [(row.encoder, f"{row.scores[row.main]:.4f}", _spread(row)) for row in mine]
+                page.table(("encoder", mine[0].main, "seeds"), lines)
         for run in sorted(path.parent for path in folder.rglob(FILE)):
             found += 1
             last = metrics(run)[-1]
@@ -134,6 +141,6 @@ def main(words: list[str]) -> None:
             numbers = [(name, f"{value:.5g}") for name, value in last.items() if isinstance(value, (int, float))]
             page.table(("last step", "value"), [row for row in numbers if row[0] != "time"])
     if not found:
-        raise ValueError(f"there is no run and no scores.json in {', '.join(map(str, known.folders))}")
+        raise ValueError(f"there is no run and no {scores.FILE} in {', '.join(map(str, known.folders))}")
     page.save(known.out)
     print(f"{known.out}: {found} runs and score files")

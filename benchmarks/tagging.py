@@ -145,6 +145,11 @@ class TagProbeConfig(TaskConfig):
     data: TaggedConfig = TaggedConfig()
     layer: int = -1  # -1: the normalised output; 0: the encoder's input; k: the output of block k
 
+    def rules(self) -> str:
+        return (
+            f"logistic regression on each word's first sub-token, {self.data.tags}; the test file or, without one, dev"
+        )
+
     def evaluate(self, backbone: Backbone, seed: int) -> tuple[Score, dict[str, Any]]:
         """The score of a frozen backbone; of raw features: each token's most frequent tag. `seed` changes nothing."""
         if modality(backbone) != "text":

@@ -6,7 +6,7 @@ Shape letters: B rows, T positions, N real positions of all rows, D width.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -19,11 +19,15 @@ from ..ssl.objective import Batch, Objective
 
 
 class Splits(NamedTuple):
-    """A task's data. Items carry what is to be predicted in their extras."""
+    """A task's data. Items carry what is to be predicted in their extras.
+
+    Parts have names where there are several ("mismatched"); the one without a name, "", is what the task is known by.
+    """
 
     train: Dataset
-    dev: Dataset | None  # for choices (stopping, settings); never the test split
-    test: Dataset
+    dev: Mapping[str, Dataset]  # for choices (settings, seeds); never the test split
+    test: Mapping[str, Dataset]  # scored; empty where the score is that of the dev split
+    hidden: Mapping[str, Dataset] = {}  # without labels: predicted for a leaderboard
 
 
 class Score(NamedTuple):
@@ -36,7 +40,7 @@ class Score(NamedTuple):
 class Task(ABC):
     """One downstream task in one protocol."""
 
-    protocol: str  # where its rules come from
+    notes: Sequence[str] = ()  # what a user should know of the data, such as rows that were left out
 
     @abstractmethod
     def data(self, backbone: Backbone) -> Splits:
@@ -56,17 +60,33 @@ class Task(ABC):
 
     @abstractmethod
     def predict(self, outputs: Tensor, batch: Batch) -> list[Any]:
-        """One prediction for each item."""
+        """One prediction for each item of a batch."""
 
     @abstractmethod
-    def score(self, predictions: Sequence[Any], references: Sequence[Any]) -> Score:
-        """The figures of the whole test split, as the protocol computes them."""
+    def answers(self, data: Dataset, predictions: Sequence[Any]) -> list[Any]:
+        """What is said of a whole part, in JSON's types, from the predictions of all its items in order."""
+
+    @abstractmethod
+    def references(self, data: Dataset) -> list[Any]:
+        """What would be right, in the form and order of `answers`."""
+
+    @abstractmethod
+    def constant(self, answers: Sequence[Any]) -> bool:
+        """Whether the same, or nothing, is said of everything, as by a network that has learnt nothing."""
+
+    @abstractmethod
+    def score(self, data: Dataset, answers: Sequence[Any]) -> Score:
+        """The figures of a whole part, as the protocol computes them."""
 
 
 class TaskConfig(Config, ABC):
     """Settings of a task and of its protocol."""
 
     trains: ClassVar[bool]  # whether the backbone or a head is trained by steps, so that seeds matter
+
+    @abstractmethod
+    def rules(self) -> str:
+        """One line on the protocol, to be printed beside every score."""
 
     @abstractmethod
     def evaluate(self, backbone: Backbone, seed: int) -> tuple[Score, dict[str, Any]]:

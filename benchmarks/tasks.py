@@ -4,17 +4,37 @@
 import difflib
 import inspect
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from . import classify, tagging
+from .finetune import TunedConfig
+from .scores import Row
 from .task import TaskConfig
+from .text import glue, glue_suite
 
 # One line a task: the listing is the table of contents.
-TASKS: dict[str, Callable[[], TaskConfig]] = {
+TASKS: dict[str, Callable[[], TaskConfig | TunedConfig]] = {
     "classify/knn": classify.knn,
     "classify/linear": classify.linear_probe,
     "classify/finetune": classify.finetune,
     "tagging/linear": tagging.linear_probe,
+    "glue/cola": glue.cola,
+    "glue/sst2": glue.sst2,
+    "glue/mrpc": glue.mrpc,
+    "glue/stsb": glue.stsb,
+    "glue/qqp": glue.qqp,
+    "glue/mnli": glue.mnli,
+    "glue/qnli": glue.qnli,
+    "glue/rte": glue.rte,
+    "glue/wnli": glue.wnli,
+    "glue/ax": glue.ax,
 }
+
+# How the tasks of a suite for which networks are trained are carried out: settings of each, encoder, seeds, whether the
+# same network is trained from random weights as well, folder, and where lines for the user go.
+Evaluate = Callable[[dict[str, Any], str, int, bool, Path, Callable[[str], None]], list[Row]]
+SUITES: dict[str, Evaluate] = {"glue": glue_suite.evaluate}
 
 
 def names() -> dict[str, str]:
@@ -22,7 +42,7 @@ def names() -> dict[str, str]:
     return {name: (inspect.getdoc(task) or "").split("\n")[0] for name, task in TASKS.items()}
 
 
-def find(name: str) -> dict[str, TaskConfig]:
+def find(name: str) -> dict[str, TaskConfig | TunedConfig]:
     """The task of a name, or all tasks of a suite.
 
     Raises: ValueError, with the nearest names, if there is none.

@@ -95,5 +95,6 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any
 
 def prune(run: Path, keep: int) -> None:
     """Deletes all but the newest `keep` checkpoints of a run."""
-    for folder in all_in(run)[:-keep]:
-        shutil.rmtree(folder)
+    found = all_in(run)
+    for folder in found[: max(0, len(found) - keep)]:
+        shutil.rmtree(folder, ignore_errors=True)  # each rank may get here

@@ -28,6 +28,17 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def find_device(wanted: str) -> torch.device:
+    """The device of this process. Raises ValueError if a GPU is wanted and there is none."""
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ValueError("there is no CUDA device: set loop.device=cpu, or see `pluri doctor`")
+    index = local_rank()
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
+
+
 def start() -> None:
     """Joins the other ranks, if torchrun started this process."""
     if dist.is_available() and dist.is_torchelastic_launched() and not dist.is_initialized():

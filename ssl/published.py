@@ -43,11 +43,21 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ValueError(f"{folder} is no published model: it has no {CONFIG}")
     settings = json.loads((folder / CONFIG).read_text())
     if (folder / WEIGHTS).is_file():
-        return settings, load_file(folder / WEIGHTS)
+        return settings, _modern(load_file(folder / WEIGHTS))
     if (folder / INDEX).is_file():
         shards = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
-        return settings, {name: tensor for shard in shards for name, tensor in load_file(folder / shard).items()}
+        return settings, _modern({name: x for shard in shards for name, x in load_file(folder / shard).items()})
     raise ValueError(f"{folder} has no {WEIGHTS}: convert pickled weights to safetensors first, they can run code")
+
+
+def _modern(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """BERT's first checkpoints, bert-base-uncased among them, call a norm's weight gamma and its bias beta."""
+    new = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+    return {_replace_end(name, new): tensor for name, tensor in weights.items()}
+
+
+def _replace_end(name: str, new: Mapping[str, str]) -> str:
+    return next((name.removesuffix(old) + new[old] for old in new if name.endswith(old)), name)
 
 
 def write(folder: Path, settings: dict[str, Any], weights: Mapping[str, Tensor]) -> None:

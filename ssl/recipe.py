@@ -30,7 +30,7 @@ class LoopConfig(Config):
     evaluate_every: int = 1000  # steps
     evaluate_batches: int = 20  # of the held-out split, at most
     save_every: int = 1000  # steps
-    keep: int = 2  # checkpoints
+    keep: int = 2  # checkpoints; 0: none once the run is done
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

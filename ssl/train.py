@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from . import checkpoint, draw, memory, parallel
 from .data import Dataset, Loaded, Loader, Position
-from .monitor import Alarm, Monitor, embedding_std, flop_counter, matmul_peak, rank_me
+from .monitor import Alarm, Monitor, embedding_std, flop_counter, known_peak, rank_me
 from .objective import Batch, Objective
 from .recipe import Training
 
@@ -30,23 +30,16 @@ class Stopped(RuntimeError):
     """The run ended before its last step, for a reason that its message gives."""
 
 
+class Interrupted(Stopped):
+    """A signal came; the run can go on."""
+
+
 class Outcome(NamedTuple):
     """How a run ended."""
 
     step: int
     row: dict[str, Any]  # the last step's metrics
     held_out: dict[str, float]  # the last evaluation
-
-
-def find_device(wanted: str) -> torch.device:
-    """The device of this process. Raises ValueError if a GPU is wanted and there is none."""
-    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise ValueError("there is no CUDA device: set loop.device=cpu, or see `pluri doctor`")
-    index = parallel.local_rank()
-    torch.cuda.set_device(index)
-    return torch.device("cuda", index)
 
 
 def fit(
@@ -88,7 +81,7 @@ class _Run:
                 "this objective compares items of a batch, so working it off in parts changes it: accumulate=1"
             )
         self.objective, self.data, self.held_out, self.training, self.folder = objective, data, held_out, training, run
-        self.device = find_device(loop.device)
+        self.device = parallel.find_device(loop.device)
         if self.device.type == "cpu":
             memory.keep()
         self.objective.to(self.device)
@@ -110,7 +103,7 @@ class _Run:
             self.monitor.bad_item(item, reason)
         self.alarm = Alarm(objective.alarms)
         self.dtype = torch.bfloat16 if loop.precision == "bf16" else torch.float32
-        self.peak = matmul_peak(self.device, self.dtype) if run is not None else math.nan
+        self.peak = known_peak(self.device, self.dtype) if run is not None else math.nan
         self.flops = math.nan  # of a step, for each unit of size
         self.non_finite = 0
         self.stop_signal: int | None = None
@@ -152,6 +145,9 @@ class _Run:
         """Writes a checkpoint of the current step; every rank takes part, the first one writes."""
         if self.folder is None:
             return
+        keep = self.training.loop.keep
+        if not keep and self.step == self.training.steps:
+            return checkpoint.prune(self.folder, 0)
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
 
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -166,14 +162,15 @@ class _Run:
             }
             tensors = {name: value for name, value in weights.items() if isinstance(value, Tensor)}
             checkpoint.save(self.folder / checkpoint.name(self.step), tensors, optimizer, state)
-            checkpoint.prune(self.folder, self.training.loop.keep)
+            checkpoint.prune(self.folder, max(1, keep))
 
     # --- the loop ---------------------------------------------------------------------------------------------------
 
     def run(self) -> Outcome:
         """Takes all steps that are left."""
         training, loop = self.training, self.training.loop
-        handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM,) if _main_thread()}
+        main = threading.current_thread() is threading.main_thread()
+        handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM,) if main}
         try:
             pending: _Pending | None = None
             for shares in self._steps():
@@ -192,7 +189,8 @@ class _Run:
                 if saving:
                     self.save()
                 if self.stop_signal is not None:
-                    raise Stopped(f"stopped by signal {self.stop_signal} after step {self.step}; start again to go on")
+                    number = self.stop_signal
+                    raise Interrupted(f"stopped by signal {number} after step {self.step}; start again to go on")
         finally:
             self.monitor.close()
             for number, handler in handlers.items():
@@ -390,7 +388,3 @@ class _Run:
         words = "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
         self.monitor.note(f"step {self.step}, held out: {words}")
         return scores
-
-
-def _main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()

@@ -165,3 +165,95 @@ def make_pictures(n: int, height: int = 40, width: int = 40, channels: int = 3) 
 def pictures() -> Callable[..., Tensor]:
     """Makes a batch of pictures from their number, sides and channels."""
     return make_pictures
+
+
+# The official headers and columns of GLUE's files: folder, header of train and dev, header of test.
+GLUE_HEADERS = {
+    "CoLA": (None, ("index", "sentence")),
+    "SST-2": (("sentence", "label"), ("index", "sentence")),
+    "MRPC": (
+        ("Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"),
+        ("index", "#1 ID", "#2 ID", "#1 String", "#2 String"),
+    ),
+    "QQP": (("id", "qid1", "qid2", "question1", "question2", "is_duplicate"), ("id", "question1", "question2")),
+    "STS-B": (
+        ("index", "genre", "filename", "year", "old_index", "source1", "source2", "sentence1", "sentence2", "score"),
+        ("index", "genre", "filename", "year", "old_index", "source1", "source2", "sentence1", "sentence2"),
+    ),
+    "QNLI": (("index", "question", "sentence", "label"), ("index", "question", "sentence")),
+    "RTE": (("index", "sentence1", "sentence2", "label"), ("index", "sentence1", "sentence2")),
+    "WNLI": (("index", "sentence1", "sentence2", "label"), ("index", "sentence1", "sentence2")),
+}
+MNLI_COLUMNS = (
+    *("index", "promptID", "pairID", "genre", "sentence1_binary_parse", "sentence2_binary_parse"),
+    *("sentence1_parse", "sentence2_parse", "sentence1", "sentence2"),
+)
+GLUE_TEXTS = {"question1", "question2", "sentence", "sentence1", "sentence2", "question", "#1 String", "#2 String"}
+GLUE_LABELS = {
+    "MNLI": ("entailment", "neutral", "contradiction"),
+    "QNLI": ("entailment", "not_entailment"),
+    "RTE": ("entailment", "not_entailment"),
+}
+
+
+def write_glue(root: Path, train: int = 32, dev: int = 12, test: int = 7) -> Path:
+    """GLUE's official files with made-up words; half of the texts have a quotation mark that is never closed."""
+    rng = random.Random(0)
+    words = ["".join(rng.choices("abcdefghij", k=rng.randint(2, 6))) for _ in range(60)]
+
+    def cell(name: str, number: int, label: str) -> str:
+        if name in GLUE_TEXTS:
+            return " ".join(['"' * rng.randint(0, 1) + "word", *rng.choices(words, k=rng.randint(2, 12))])
+        if name in ("index", "id"):
+            return str(number)
+        return label if name in ("label", "Quality", "is_duplicate", "score", "gold_label") else "n/a"
+
+    def write(path: Path, header: tuple[str, ...] | None, count: int, labels: tuple[str, ...], shown: bool) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [header] if shown and header else []
+        for number in range(count):
+            label = labels[rng.randrange(len(labels))]
+            if header is None:  # CoLA's train and dev
+                rows.append(("gj04", label, "" if label == "1" else "*", cell("sentence", number, label)))
+            else:
+                rows.append(tuple(cell(name, number, label) for name in header))
+        mark = "\ufeff" if path.parent.name == "MRPC" and shown and header and header[0] == "Quality" else ""
+        path.write_text(mark + "".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+
+    for folder, (labelled, hidden) in GLUE_HEADERS.items():
+        labels = GLUE_LABELS.get(folder, ("0", "1"))
+        labels = tuple(f"{i / 5:.3f}" for i in range(26)) if folder == "STS-B" else labels
+        for part, count in (("train", train), ("dev", dev)):
+            write(root / folder / f"{part}.tsv", labelled, count, labels, True)
+        write(root / folder / "test.tsv", hidden, test, labels, True)
+    labels = GLUE_LABELS["MNLI"]
+    write(root / "MNLI" / "train.tsv", (*MNLI_COLUMNS, "label1", "gold_label"), train, labels, True)
+    for part in ("matched", "mismatched"):
+        five = tuple(f"label{i}" for i in range(1, 6))
+        write(root / "MNLI" / f"dev_{part}.tsv", (*MNLI_COLUMNS, *five, "gold_label"), dev, labels, True)
+        write(root / "MNLI" / f"test_{part}.tsv", MNLI_COLUMNS, test, labels, True)
+    write(root / "diagnostic" / "diagnostic.tsv", ("index", "sentence1", "sentence2"), test, labels, True)
+    return root
+
+
+@pytest.fixture(scope="session")
+def glue(tmp_path_factory) -> Path:
+    """A folder with all of GLUE's official files, small."""
+    return write_glue(tmp_path_factory.mktemp("glue"))
+
+
+@pytest.fixture(scope="session")
+def small_bert(tmp_path_factory, vocabulary) -> Path:
+    """A Hugging Face folder with a BERT of 2 x 32 at random weights, and `vocabulary`'s tokenizer."""
+    from pluri.ssl.blocks import EncoderConfig
+    from pluri.ssl.encoder import Backbone, Encoder
+    from pluri.ssl.positions import LearnedPositionsConfig
+    from pluri.text.frontend import TextFrontEndConfig
+    from pluri.text.published import to_hf
+
+    folder = tmp_path_factory.mktemp("small_bert")
+    torch.manual_seed(0)
+    front_end = TextFrontEndConfig(vocab_size=len(vocabulary[1].get_vocab()), width=32).build(vocabulary[0] / "json")
+    config = EncoderConfig(depth=2, width=32, heads=2, hidden=64, positions=LearnedPositionsConfig(length=128))
+    to_hf(Backbone(front_end, Encoder(config)), folder)
+    return folder

@@ -78,8 +78,9 @@ def test_evaluate_prints_the_encoder_beside_its_twin(task, run, samples, tmp_pat
     done = pluri("evaluate", task, run, *words)
     assert done.returncode == 0, done.stderr
     assert "random twin" in done.stdout and ("pixels" in done.stdout) == (task != "classify/finetune")
-    report = json.loads((tmp_path / "scores" / "scores.json").read_text())[0]
-    assert report["task"] == task and 0.0 <= report["lines"][0]["scores"][0]["accuracy"] <= 1.0
+    rows = [json.loads(line) for line in (tmp_path / "scores" / "scores.jsonl").read_text().splitlines()]
+    assert {row["task"] for row in rows} == {task} and rows[0]["encoder"] == str(run) and rows[0]["protocol"]
+    assert 0.0 <= rows[0]["scores"]["accuracy"] <= 1.0 and len(rows[1]["each"]) == len(rows[1]["seeds"]) == 2
     done = pluri("report", run, tmp_path, "--out", tmp_path / "page.html")
     assert done.returncode == 0 and "data:image/png;base64" in (tmp_path / "page.html").read_text()
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("ssl", "ssl/objectives", "text", "speech", "vision", "benchmarks", "benchmarks/speed", "tests")
+IN_BENCHMARKS = ("benchmarks/speed", "benchmarks/superb", "benchmarks/text")
+FOLDERS = ("ssl", "ssl/objectives", "text", "speech", "vision", "benchmarks", *IN_BENCHMARKS, "tests")
 SOURCES = sorted(
     path for folder in ("", *FOLDERS) for path in (ROOT / folder).glob("*.py") if path.parent != ROOT / "tests"
 )

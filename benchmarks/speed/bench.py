@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ...ssl.train import find_device
+from ...ssl.parallel import find_device
 from .side import Precision, Remote, Setting, Work
 
 WARMUP = 2  # steps: allocators, autotuning, and the compiler that fairseq2 calls

@@ -26,8 +26,8 @@ from ...ssl import draw
 from ...ssl.data import Item, collate
 from ...ssl.monitor import matmul_peak
 from ...ssl.objectives.bert import BertConfig
+from ...ssl.parallel import find_device
 from ...ssl.recipe import Recipe
-from ...ssl.train import find_device
 from ...text.corpus import TextDataConfig
 from ...text.recipes import bert
 from .flops import step_flops

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fine-tuning over a grid of settings and several seeds: every finished run is on disk, so nothing is done twice.
+
+FOLDER/SETTING_seedN/ holds a run's metrics.jsonl, what it said of the dev split (dev.json) and its figures (run.json,
+written last). FOLDER/best.safetensors is the network that did best on the dev split.
+"""
+
+import copy
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from ..ssl.config import from_dict, to_dict
+from ..ssl.encoder import Backbone
+from ..ssl.train import Interrupted, Stopped
+from .encoders import Start, fingerprint
+from .finetune import Setting, TunedConfig, fine_tune, predict
+from .task import Supervised, Task
+
+RUN, DEV, BEST, BEST_OF, GUARD = "run.json", "dev.json", "best.safetensors", "best.json", "settings.json"
+
+
+class Run(NamedTuple):
+    """One finished run."""
+
+    setting: Setting
+    seed: int
+    dev: dict[str, float]
+    test: dict[str, float]  # empty where the test split has no labels
+    main: str
+    failed: str  # how it came to nothing; empty if it did not
+    steps: int
+    seconds: float
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """From a run's run.json."""
+        fields = json.loads(path.read_text())
+        return cls(from_dict(fields.pop("setting")), **fields)
+
+    def save(self, path: Path) -> None:
+        """Writes run.json, whole or not at all."""
+        beside = path.with_suffix(".partial")
+        beside.write_text(json.dumps({**self._asdict(), "setting": to_dict(self.setting)}, indent=1) + "\n")
+        beside.rename(path)
+
+
+class Grid:
+    """All runs of one task from one starting point.
+
+    Args:
+        starts: the network of a seed, anew at each call: the same pre-trained one, or a random twin.
+        folder: where runs are kept, and found again.
+    Raises: ValueError if `folder` holds runs of another network or other settings.
+    """
+
+    def __init__(self, config: TunedConfig, starts: Callable[[int], Start], folder: Path) -> None:
+        self.config, self.starts, self.folder = config, starts, folder
+        self.first = starts(0)
+        self.task: Task = config.task(self.first)
+        self._check(folder / GUARD)
+
+    def _check(self, path: Path) -> None:
+        about = {"encoder": fingerprint(self.first), "settings": to_dict(self.config)}
+        if path.is_file():
+            if json.loads(path.read_text()) != json.loads(json.dumps(about)):
+                raise ValueError(f"{path.parent} holds runs of another encoder or other settings: choose another --out")
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(about, indent=1) + "\n")
+
+    def run(self, seeds: int) -> list[Run]:
+        """All runs; those that are finished are read, not repeated."""
+        return [self._one(setting, seed) for setting in self.config.settings() for seed in range(seeds)]
+
+    def place(self, setting: Setting, seed: int) -> Path:
+        """A run's folder."""
+        return self.folder / f"{setting.name()}_seed{seed}"
+
+    def _one(self, setting: Setting, seed: int) -> Run:
+        place = self.place(setting, seed)
+        if (place / RUN).is_file():
+            return Run.load(place / RUN)
+        place.mkdir(parents=True, exist_ok=True)
+        start = time.perf_counter()
+        backbone = copy.deepcopy(self.starts(seed).backbone)  # training changes it in place
+        failed = ""
+        model = None
+        try:
+            model = fine_tune(self.task, backbone, setting, seed, self.config.loop, place)
+        except Interrupted:
+            raise
+        except Stopped as stopped:
+            failed = str(stopped)
+        if model is None:
+            model = Supervised(self.task, backbone)
+        figures, main, constant = self._score(model, place)
+        failed = failed or constant
+        steps = setting.training(len(self.task.data(backbone).train.epoch(0).records), seed, self.config.loop).steps
+        dev, test = figures
+        run = Run(setting, seed, dev, test, main, failed, steps, round(time.perf_counter() - start, 2))
+        self._keep_best(model, run, place.name)
+        run.save(place / RUN)
+        return run
+
+    def _score(self, model: Supervised, place: Path) -> tuple[tuple[dict[str, float], dict[str, float]], str, str]:
+        """Figures of the dev and the test parts, the main one's name, and how the predictions show a failed run."""
+        splits = self.task.data(model.backbone)
+        main, constant, out = "", "", []
+        for parts in (splits.dev, splits.test):
+            figures: dict[str, float] = {}
+            for name, data in parts.items():
+                said = predict(model, data, self.config.loop.precision)
+                answers = self.task.answers(data, list(said.values()))
+                score = self.task.score(data, answers)
+                figures |= {f"{key}_{name}" if name else key: value for key, value in score.figures.items()}
+                if parts is splits.dev and not name:
+                    main = score.main
+                    known = {"predictions": answers, "references": self.task.references(data)}
+                    (place / DEV).write_text(json.dumps(known))
+                    if self.task.constant(answers):
+                        constant = "one answer for every item of the dev split"
+            out.append(figures)
+        return (out[0], out[1]), main, constant
+
+    def _keep_best(self, model: Supervised, run: Run, name: str) -> None:
+        """Writes the network if no earlier run did better on the dev split."""
+        from safetensors.torch import save_file
+
+        path = self.folder / BEST_OF
+        mine = run.dev[run.main]
+        if path.is_file():
+            best = json.loads(path.read_text())
+            if best["run"] == name or best["dev"] >= mine:
+                return
+        weights = {key: value.detach().cpu().clone().contiguous() for key, value in model.state_dict().items()}
+        beside = self.folder / f".{BEST}.partial"
+        save_file(weights, beside)
+        beside.rename(self.folder / BEST)
+        path.write_text(json.dumps({"run": name, "dev": mine}) + "\n")
+
+    def best(self) -> Supervised:
+        """The network that did best on the dev split."""
+        from safetensors.torch import load_file
+
+        model = Supervised(self.task, copy.deepcopy(self.first.backbone))
+        model.load_state_dict(load_file(self.folder / BEST))
+        return model.eval()
+
+
+def median(runs: list[Run]) -> float:
+    """The median of the runs' main figure on the dev split."""
+    return statistics.median(run.dev[run.main] for run in runs)
+
+
+def choose(runs: list[Run]) -> tuple[list[Run], list[dict[str, Any]]]:
+    """The runs of the setting with the best median on the dev split (the first of equals), and all medians."""
+    settings = list(dict.fromkeys(run.setting for run in runs))
+    groups = [[run for run in runs if run.setting == setting] for setting in settings]
+    medians = [median(group) for group in groups]
+    grid = [
+        {"setting": s.name(), "dev": m, "failed": sum(bool(run.failed) for run in g)}
+        for s, m, g in zip(settings, medians, groups, strict=True)
+    ]
+    return groups[medians.index(max(medians))], grid
+
+
+def backbone_of(folder: Path, backbone: Backbone) -> Backbone:
+    """A copy of `backbone` with the weights of the best network of another task's folder.
+
+    Raises: ValueError if there is none yet.
+    """
+    from safetensors.torch import load_file
+
+    if not (folder / BEST).is_file():
+        raise ValueError(f"{folder} has no {BEST}: run that task first")
+    prefix = "backbone."
+    weights = {n.removeprefix(prefix): x for n, x in load_file(folder / BEST).items() if n.startswith(prefix)}
+    out = copy.deepcopy(backbone)
+    out.load_state_dict(weights)
+    return out
+
+
+def describe(run: Run) -> str:
+    """A failed run in words."""
+    return f"{run.setting.name()}, seed {run.seed}: {run.failed}"

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of a fine-tuned suite: scores, averages, training loss from pre-trained and random weights, confusions."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from . import metrics
+from .grid import BEST_OF, DEV
+from .report import Page, new_figure
+from .report import metrics as rows_of
+from .scores import Row
+from .tuned import PRETRAINED, SCRATCH, TWIN
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FILE = "index.html"
+MOST_CLASSES = 20  # of a confusion matrix that is drawn
+COLORS = {PRETRAINED: "#1f5a99", SCRATCH: "#c4591b"}
+
+
+class Curve(NamedTuple):
+    """The training loss of one setting's runs."""
+
+    epochs: np.ndarray  # (steps,)
+    losses: np.ndarray  # (seeds, steps)
+
+
+def curve(folder: Path, row: Row) -> Curve | None:
+    """The training loss of the setting that was chosen; None if its runs left none."""
+    name = str(row.chosen[0].get("setting", ""))
+    runs = [folder / f"{name}_seed{seed}" for seed in row.seeds]
+    if not name or not all((run / "metrics.jsonl").is_file() for run in runs):
+        return None
+    losses = [[float(step["loss"]) for step in rows_of(run)] for run in runs]
+    steps = min(len(one) for one in losses)
+    epochs = float(name.rsplit("epochs", 1)[1])
+    return Curve(np.arange(1, steps + 1) * epochs / steps, np.array([one[:steps] for one in losses]))
+
+
+def smooth(losses: np.ndarray, window: int) -> np.ndarray:
+    """(steps,) running mean over the last `window` steps of the mean over seeds (seeds, steps)."""
+    mean = losses.mean(0)
+    total = np.cumsum(np.concatenate([[0.0], mean]))
+    end = np.arange(1, len(mean) + 1)
+    begin = np.maximum(0, end - window)
+    return (total[end] - total[begin]) / (end - begin)
+
+
+def draw_curve(axes: "Axes", name: str, curves: Mapping[str, Curve]) -> None:
+    """Training loss over epochs, each kind of start in its colour: the seeds' mean, and their range."""
+    for kind, one in curves.items():
+        window = max(1, len(one.epochs) // 25)
+        each = np.stack([smooth(row[None], window) for row in one.losses])
+        axes.fill_between(one.epochs, each.min(0), each.max(0), color=COLORS[kind], alpha=0.2, linewidth=0)
+        axes.plot(one.epochs, smooth(one.losses, window), color=COLORS[kind], label=kind)
+    axes.set_title(name, fontsize=10)
+    axes.set_ylim(bottom=0)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def page(out: Path, title: str, rows: Sequence[Row], averages: Mapping[str, float]) -> Path:
+    """Writes index.html into a suite's folder, from its rows and what its runs left there."""
+    made = Page(title)
+    _scores(made, rows)
+    if averages:
+        made.heading("Averages of the dev split's medians, x 100")
+        made.table(("average", "value"), [(name, f"{100 * value:.1f}") for name, value in averages.items()])
+    _curves(made, out, rows)
+    _confusions(made, out, rows)
+    made.save(out / FILE)
+    return out / FILE
+
+
+def _scores(made: Page, rows: Sequence[Row]) -> None:
+    made.heading("Scores: medians over seeds, and their range")
+    lines = []
+    for row in rows:
+        values = row.values()
+        others = ", ".join(f"{name} {value:.4f}" for name, value in row.scores.items() if name != row.main)
+        spread = f"{min(values):.4f} to {max(values):.4f}" if len(values) > 1 else ""
+        failed = f"{len(row.failed)} failed" if row.failed else ""
+        lines.append((row.task, row.encoder, row.main, f"{row.scores[row.main]:.4f}", spread, others, failed))
+    made.table(("task", "start", "figure", "median", "range", "besides", ""), lines)
+    for words in dict.fromkeys(f"{row.task}, {row.split} split: {row.protocol}" for row in rows):
+        made.text(words, note=True)
+    for row in rows:
+        for words in row.failed:
+            made.text(f"{row.task} from {row.encoder}, failed: {words}", note=True)
+
+
+def _curves(made: Page, out: Path, rows: Sequence[Row]) -> None:
+    found: dict[str, dict[str, Curve]] = {}
+    for row in rows:
+        kind = SCRATCH if row.encoder == TWIN else PRETRAINED
+        one = curve(out / row.task.replace("/", "-") / kind, row) if row.chosen[0] else None
+        if one is not None:
+            found.setdefault(row.task.split("/")[-1], {})[kind] = one
+    if not found:
+        return
+    made.heading("Training loss over epochs")
+    columns = min(3, len(found))
+    lines = -(-len(found) // columns)
+    figure = new_figure(3.2 * columns, 2.3 * lines)
+    grid = figure.subplots(lines, columns, squeeze=False)
+    for axes in grid.flat[len(found) :]:
+        axes.set_visible(False)
+    for axes, (name, curves) in zip(grid.flat, found.items(), strict=False):
+        draw_curve(axes, name, curves)
+    grid.flat[0].legend(frameon=False, fontsize=8)
+    for axes in grid[-1]:
+        axes.set_xlabel("epoch")
+    both = any(len(curves) == 2 for curves in found.values())
+    words = "from pre-trained weights and from random ones" if both else "of the chosen setting"
+    made.figure(figure, f"training loss {words}: the mean over seeds (a running mean), and their range")
+
+
+def _confusions(made: Page, out: Path, rows: Sequence[Row]) -> None:
+    drawn = []
+    for row in rows:
+        folder = out / row.task.replace("/", "-") / PRETRAINED
+        if row.encoder == TWIN or not (folder / BEST_OF).is_file():
+            continue
+        best = json.loads((folder / BEST_OF).read_text())["run"]
+        dev = json.loads((folder / best / DEV).read_text())
+        classes = dev["references"]
+        if all(isinstance(one, str) for one in classes) and len(set(classes)) <= MOST_CLASSES:
+            drawn.append((row.task.split("/")[-1], dev["references"], dev["predictions"]))
+    if not drawn:
+        return
+    made.heading("What was taken for what: dev split, best run")
+    columns = min(3, len(drawn))
+    lines = -(-len(drawn) // columns)
+    figure = new_figure(3.2 * columns, 2.8 * lines)
+    grid = figure.subplots(lines, columns, squeeze=False)
+    for axes in grid.flat[len(drawn) :]:
+        axes.set_visible(False)
+    for axes, (name, references, predictions) in zip(grid.flat, drawn, strict=False):
+        _draw_confusion(axes, name, references, predictions)
+    made.figure(figure, "rows: what it is; columns: what was said; items of the dev split")
+
+
+def _draw_confusion(axes: "Axes", name: str, references: list[str], predictions: list[str]) -> None:
+    classes = sorted({*references, *predictions})
+    counts = metrics.confusion(references, predictions, classes)
+    share = counts / np.maximum(1, counts.sum(1, keepdims=True))
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for i, line in enumerate(counts):
+        for k, count in enumerate(line):
+            axes.text(k, i, str(count), ha="center", va="center", fontsize=8, color="w" if share[i, k] > 0.5 else "k")
+    axes.set_xticks(range(len(classes)), classes, rotation=20, fontsize=7)
+    axes.set_yticks(range(len(classes)), classes, fontsize=7)
+    axes.set_title(name, fontsize=10)

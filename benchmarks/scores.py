@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""scores.jsonl: one row for each task and encoder, with everything that is needed to know where a figure is from."""
+
+import dataclasses
+import json
+import statistics
+from pathlib import Path
+from typing import Any, Self
+
+FILE = "scores.jsonl"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """What one encoder reached on one task."""
+
+    task: str  # suite/task
+    encoder: str  # as it was named, or "random twin", or raw features' name
+    scores: dict[str, float]  # medians over the seeds
+    main: str  # the figure that the task is known by
+    protocol: str
+    split: str  # what was scored: "dev" or "test"
+    seeds: list[int]
+    each: list[dict[str, float]]  # the figures of each seed
+    chosen: list[dict[str, Any]]  # what was chosen on the way, and by what
+    failed: list[str] = dataclasses.field(default_factory=list)  # runs that came to nothing, and how
+    seconds: float
+    settings: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        names: tuple[str, str],
+        main: str,
+        each: list[dict[str, float]],
+        chosen: list[dict[str, Any]],
+        seconds: float,
+        settings: dict[str, Any],
+        rules: tuple[str, str],
+        failed: list[str],
+    ) -> Self:
+        """The row of some seeds' figures.
+
+        Args:
+            names: task and encoder. rules: the protocol in a line, and the split that was scored.
+        """
+        medians = {name: statistics.median(figures[name] for figures in each) for name in each[0]}
+        return cls(
+            task=names[0],
+            encoder=names[1],
+            scores=medians,
+            main=main,
+            protocol=rules[0],
+            split=rules[1],
+            seeds=list(range(len(each))),
+            each=each,
+            chosen=chosen,
+            failed=failed,
+            seconds=round(seconds, 1),
+            settings=settings,
+        )
+
+    def values(self) -> list[float]:
+        """The main figure of each seed."""
+        return [figures[self.main] for figures in self.each]
+
+
+def read(folder: Path) -> list[Row]:
+    """The rows of a folder; none if it has no scores.jsonl."""
+    path = folder / FILE
+    return [Row(**json.loads(line)) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def write(folder: Path, rows: list[Row]) -> None:
+    """Puts rows into a folder's scores.jsonl, each in the place of an older one of the same task and encoder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    known = {(row.task, row.encoder): row for row in (*read(folder), *rows)}
+    beside = folder / f".{FILE}.partial"
+    beside.write_text("".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in known.values()))
+    beside.rename(folder / FILE)
+
+
+def table(rows: list[Row]) -> str:
+    """The rows of one task as text: medians, with the range of the seeds."""
+    lines = [f"{rows[0].task}  ({rows[0].main}, {rows[0].split})"]
+    for row in rows:
+        values = row.values()
+        spread = f"  ({min(values):.4f} to {max(values):.4f}, {len(values)} seeds)" if len(values) > 1 else ""
+        others = "  ".join(f"{name} {value:.4f}" for name, value in row.scores.items() if name != row.main)
+        lines.append(f"  {row.scores[row.main]:.4f}  {row.encoder}{spread}{f'  {others}' if others else ''}")
+        lines += [f"  failed: {words}" for words in row.failed]
+    bad = max(chosen.get("bad", 0) for row in rows for chosen in row.chosen)
+    if bad:
+        lines.append(f"  {bad} items could not be read and were left out")
+    lines += [f"  {note}" for note in rows[0].chosen[0].get("notes", ())]
+    lines.append(f"  protocol: {rows[0].protocol}")
+    return "\n".join(lines)

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fine-tuned tasks of a suite, one after the other: rows of scores, prediction files, the page; it can be cut off.
+
+OUT/SUITE-TASK/pretrained and scratch hold the runs (`grid.py`), OUT/predictions what the best network of each task says
+in the leaderboard's form, OUT/scores.jsonl the rows and OUT/index.html the page.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..ssl.data import Dataset
+from . import scores, tuned
+from .encoders import Start
+from .finetune import MissingFiles, TunedConfig, predict
+from .grid import BEST_OF, DEV, Grid
+from .page import page
+from .scores import Row
+
+PREDICTIONS = "predictions"
+
+
+class Suite:
+    """What has been reached so far, in one folder.
+
+    Args:
+        encoder: its name. seeds: runs of each setting. out: the folder. say: takes lines for the user.
+    """
+
+    def __init__(self, encoder: str, seeds: int, out: Path, say: Callable[[str], None]) -> None:
+        self.encoder, self.seeds, self.out, self.say = encoder, seeds, out, say
+        self.starts, self.scratch = tuned.starts(encoder), tuned.scratch(encoder)
+        self.rows: list[Row] = []
+
+    def folder(self, name: str, kind: str) -> Path:
+        """Where the runs of a task (suite/task) from one kind of start are."""
+        return self.out / name.replace("/", "-") / kind
+
+    def task(self, name: str, config: TunedConfig, beside: bool, begin: Callable[[int], Start] | None = None) -> Grid:
+        """One task's rows and prediction files.
+
+        Args:
+            name: suite/task. beside: also trains the same architecture from random weights.
+            begin: another starting point than the encoder itself.
+        Returns: the runs from the encoder.
+        """
+        folder = self.folder(name, tuned.PRETRAINED)
+        row, grid = tuned.evaluate(name, config, begin or self.starts, self.encoder, self.seeds, folder)
+        rows = [row]
+        if beside:
+            folder = self.folder(name, tuned.SCRATCH)
+            rows.append(tuned.evaluate(name, config, self.scratch, tuned.TWIN, self.seeds, folder)[0])
+        self.add(rows)
+        self._write(config, grid)
+        return grid
+
+    def add(self, rows: list[Row]) -> None:
+        """Keeps, writes and prints rows of one task."""
+        self.rows += rows
+        scores.write(self.out, rows)
+        self.say(scores.table(rows))
+
+    def _write(self, config: TunedConfig, grid: Grid) -> None:
+        """The best network's answers for the dev and the hidden parts, in the leaderboard's form."""
+        splits = grid.task.data(grid.first.backbone)
+        (self.out / PREDICTIONS).mkdir(parents=True, exist_ok=True)
+        best = json.loads((grid.folder / BEST_OF).read_text())
+        dev = json.loads((grid.folder / best["run"] / DEV).read_text())["predictions"]
+        config.write(grid.task, "dev", splits.dev[""], dev, self.out / PREDICTIONS)
+        for name, answers in hidden_answers(config, grid, splits.hidden).items():
+            config.write(grid.task, name, splits.hidden[name], answers, self.out / PREDICTIONS)
+
+
+def hidden_answers(config: TunedConfig, grid: Grid, parts: Mapping[str, Dataset]) -> dict[str, list[Any]]:
+    """What a grid's best network says of parts without labels; read from its folder where it has said so before."""
+    best = json.loads((grid.folder / BEST_OF).read_text())
+    found: dict[str, list[Any]] = {}
+    model = None
+    for name, data in parts.items():
+        path = grid.folder / f"{name}.json"
+        known = json.loads(path.read_text()) if path.is_file() else {}
+        if known.get("by") != best:
+            model = model or grid.best()
+            said = list(predict(model, data, config.loop.precision).values())
+            known = {"by": best, "answers": grid.task.answers(data, said)}
+            path.write_text(json.dumps(known))
+        found[name] = known["answers"]
+    return found
+
+
+def evaluate(
+    configs: Mapping[str, TunedConfig], encoder: str, seeds: int, beside: bool, out: Path, say: Callable[[str], None]
+) -> list[Row]:
+    """Runs the tasks whose files are there, and writes everything into `out`.
+
+    Args:
+        configs: settings by names such as squad/v1.
+        beside: also trains the same architecture from random weights, for the page's figure.
+    Raises: ValueError if no task's files are there; train.Interrupted.
+    """
+    suite = Suite(encoder, seeds, out, say)
+    for name, config in configs.items():
+        try:
+            suite.task(name, config, beside)
+        except MissingFiles as missing:
+            if len(configs) == 1:
+                raise
+            say(f"{name}: left out: {missing}")
+    if not suite.rows:
+        raise ValueError(f"none of the files of {', '.join(configs)} is there: is --data.path right?")
+    page(out, f"{next(iter(configs)).split('/')[0]}: {encoder}", suite.rows, {})
+    return suite.rows

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the lists that corpora come with, and says in one line which file and row is wrong."""
+
+import csv
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..text.examples import json_rows, text_of
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a text file that hold anything, each with its number from 1.
+
+    Raises: ValueError if the file is missing or not UTF-8.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: is --data.path the folder that the corpus was unpacked to?")
+    for number, line in enumerate(text_of(path).split("\n"), start=1):
+        if line.strip():
+            yield number, line.rstrip("\r")
+
+
+def need_folder(path: Path) -> Path:
+    """The same path. Raises ValueError if it is no folder."""
+    if not path.is_dir():
+        raise ValueError(f"{path} is missing: is --data.path the folder that the corpus was unpacked to?")
+    return path
+
+
+def seconds(text: str, place: str) -> float:
+    """A time that is 0 or later. Raises ValueError, with the place, for anything else."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 <= value < math.inf:
+        raise ValueError(f"{place}: {text!r} is no time in seconds")
+    return value
+
+
+def table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a .csv, .tsv (where quotes are characters like any other) or .jsonl, each with its line's number.
+
+    Values of JSON become text; null is as good as no value.
+    Raises: ValueError, with the line, for rows that do not fit the header, or another kind of file.
+    """
+    kind = path.suffix.lower()
+    if kind not in (".csv", ".tsv", ".jsonl"):
+        raise ValueError(f"{path} is no table: a manifest ends in .tsv, .csv or .jsonl")
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: set --data.path to a manifest")
+    if kind == ".jsonl":
+        for number, row in json_rows(path):
+            yield number, {name: str(value) for name, value in row.items() if value is not None}
+        return
+    lines = [f"{line}\n" for line in text_of(path).replace("\r\n", "\n").split("\n")]
+    quoting, delimiter = (csv.QUOTE_NONE, "\t") if kind == ".tsv" else (csv.QUOTE_MINIMAL, ",")
+    rows = csv.reader(lines, delimiter=delimiter, quoting=quoting)
+    header = next((row for row in rows if row), [])
+    for row in rows:
+        if row:
+            if len(row) != len(header):
+                raise ValueError(f"{path}, line {rows.line_num}: {len(row)} values for {len(header)} columns")
+            yield rows.line_num, dict(zip(header, row, strict=True))

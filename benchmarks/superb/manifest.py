@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Anybody's data for any of the ten tasks: a .tsv, .csv or .jsonl with the columns path, and label or text.
+
+Further columns may be split, speaker, start and end (seconds); `manifest_rows.py` says what they do.
+"""
+
+from pathlib import Path
+
+from .manifest_rows import SPLITS, Row, read_rows, split_rows
+from .quesst14 import Search
+from .rttm import Turn
+from .trials import draw_trials, with_trials
+from .utterances import Parts, Slot, Utterance, checked
+
+
+def labelled(path: Path, slots: tuple[str, ...] = ("label",), apart: bool = False) -> Parts:
+    """Utterances with a value of each slot: KS, SID and ER (label), IC (several columns).
+
+    Args:
+        slots: the columns that hold the labels.
+        apart: no speaker is in two parts (ER), if there is a column speaker.
+    Raises: ValueError, with the line, for what cannot be used, such as a label that training never sees.
+    """
+    parts, skipped, protocol = split_rows(path, read_rows(path, slots), apart)
+    seen = [sorted({row.values[slot] for row in parts["train"]}) for slot in slots]
+    for part in ("dev", "test"):
+        for row in parts[part]:
+            for slot, values in zip(slots, seen, strict=True):
+                if row.values[slot] not in values:
+                    raise ValueError(f"{row.place}: no row for training has the {slot} {row.values[slot]!r}")
+    made = {
+        part: [row.utterance()._replace(labels=tuple(row.values[slot] for slot in slots)) for row in rows]
+        for part, rows in parts.items()
+    }
+    values = tuple(Slot(slot, tuple(names)) for slot, names in zip(slots, seen, strict=True))
+    return checked(Parts(made["train"], made["dev"], made["test"], protocol, skipped, values), path)
+
+
+def transcribed(path: Path, tags: bool = False) -> Parts:
+    """Utterances with `text`: PR, ASR and, with a column tags (a slot or O for each word), SF.
+
+    No speaker is in two parts, if there is a column speaker.
+    Raises: ValueError, with the line, for what cannot be used.
+    """
+    parts, skipped, protocol = split_rows(path, read_rows(path, ("text", *(("tags",) if tags else ()))), True)
+    made: dict[str, list[Utterance]] = {}
+    names: set[str] = set()
+    for part, rows in parts.items():
+        made[part] = []
+        for row in rows:
+            words, kinds = row.values["text"].split(), tuple(row.values["tags"].split()) if tags else ()
+            if tags and len(words) != len(kinds):
+                raise ValueError(f"{row.place}: {len(kinds)} tags for {len(words)} words")
+            names |= {kind.removeprefix("B-").removeprefix("I-") for kind in kinds} - {"O"}
+            made[part].append(row.utterance()._replace(text=" ".join(words), tags=kinds))
+    slots = (Slot("slots", tuple(sorted(names))),) if tags else ()
+    return checked(Parts(made["train"], made["dev"], made["test"], protocol, skipped, slots), path)
+
+
+def verified(path: Path, trials: Path | None = None) -> Parts:
+    """Utterances of speakers, who are in one part each, with trials: ASV. The label is the speaker.
+
+    Args:
+        trials: rows `1 a.wav b.wav` of test utterances; None: they are drawn, as those of dev always are.
+    Raises: ValueError, with the line, for what cannot be used.
+    """
+    rows = [row._replace(speaker=row.values["label"]) for row in read_rows(path, ("label",))]
+    parts, skipped, protocol = split_rows(path, rows, True, least=2)
+    voices = {part: {row.speaker for row in found} for part, found in parts.items()}
+    for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
+        if both := voices[one] & voices[other]:
+            raise ValueError(f"{path}: {min(both)} is in {one} and in {other}; verification needs other speakers there")
+    made = {part: [row.utterance()._replace(labels=(row.speaker,)) for row in found] for part, found in parts.items()}
+    slot = Slot("speaker", tuple(sorted(voices["train"])))
+    read = checked(Parts(made["train"], made["dev"], made["test"], protocol, skipped, (slot,)), path)
+    read = read._replace(dev_trials=draw_trials(read.dev))
+    if trials is not None:
+        return with_trials(read, trials)
+    return read._replace(trials=draw_trials(read.test), protocol=f"{protocol}; trials drawn")
+
+
+def diarized(path: Path) -> Parts:
+    """Recordings with turns: SD. A row is a turn, with start and end, of the speaker in the column label.
+
+    Raises: ValueError, with the line, for what cannot be used.
+    """
+    turns: dict[Path, list[Turn]] = {}
+    first: dict[Path, Row] = {}
+    for row in read_rows(path, ("label",)):
+        if row.end is None:
+            raise ValueError(f"{row.place}: a turn needs start and end, in seconds")
+        if first.setdefault(row.path, row).split != row.split:
+            raise ValueError(f"{row.place}: {row.values['path']} is in {first[row.path].split!r} and {row.split!r}")
+        turns.setdefault(row.path, []).append(Turn(row.values["label"], row.start, row.end))
+    whole = [row._replace(start=0.0, end=None) for row in first.values()]
+    parts, skipped, protocol = split_rows(path, whole, False)
+    made = {
+        part: [row.utterance()._replace(turns=tuple(turns[row.path])) for row in rows] for part, rows in parts.items()
+    }
+    return checked(Parts(made["train"], made["dev"], made["test"], protocol, skipped), path)
+
+
+def searched(path: Path) -> Search:
+    """Queries and documents: QbE. Split is dev or test for queries and document for documents.
+
+    The label of a query is its term, that of a document all terms that occur in it, between spaces.
+    Raises: ValueError, with the line, for what cannot be used.
+    """
+    found: dict[str, list[tuple[Utterance, str]]] = {"dev": [], "test": [], "document": []}
+    for row in read_rows(path, ("label",)):
+        kind = SPLITS.get(row.split, row.split)
+        if kind not in found:
+            raise ValueError(f"{row.place}: split is dev or test (queries) or document, not {row.split!r}")
+        if kind != "document" and len(row.values["label"].split()) != 1:
+            raise ValueError(f"{row.place}: a query has one term, without spaces, not {row.values['label']!r}")
+        if not row.path.is_file():
+            raise ValueError(f"{row.place}: there is no audio {row.path}")
+        found[kind].append((row.utterance(), row.values["label"].strip()))
+    for kind, pairs in found.items():
+        if not pairs:
+            raise ValueError(f"{path}: no row has the split {kind}")
+    truth = [
+        {query.name: {document.name for document, terms in found["document"] if term in terms.split()}
+         for query, term in found[kind]}
+        for kind in ("dev", "test")
+    ]  # fmt: skip
+    queries = [[query for query, _ in found[kind]] for kind in ("dev", "test")]
+    documents = [document for document, _ in found["document"]]
+    names = [document.name for document in documents]
+    return Search(queries[0], queries[1], documents, truth[0], truth[1], names, f"the splits of {path.name}")

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rows of a manifest, and how they are split into train, dev and test.
+
+Paths start from the manifest's folder. A column split says train, dev or test. Where no row has one, names decide: a
+fifth is for test, a tenth for dev; where speakers must be kept apart, their names, else the files'. Where there is a
+split without dev, a tenth of train becomes dev.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from ...ssl.data import held_out
+from .apart import set_apart
+from .listings import seconds, table
+from .utterances import Utterance, leave_out
+
+TEST, DEV = 0.2, 0.1  # shares
+SPLITS = {"train": "train", **dict.fromkeys(("dev", "valid", "val", "validation"), "dev"), "test": "test"}
+
+
+class Row(NamedTuple):
+    """One row: where it stands, its values, and what was read of them."""
+
+    place: str
+    values: dict[str, str]
+    path: Path
+    start: float
+    end: float | None
+    split: str  # as written, "" where nothing is
+    speaker: str
+
+    def utterance(self) -> Utterance:
+        """The piece of audio, named by its path (and times, if it is a piece)."""
+        name = self.values["path"]
+        if self.start or self.end is not None:
+            name += f":{self.start:g}-{'' if self.end is None else f'{self.end:g}'}"
+        return Utterance("_".join(name.split()), self.path, self.start, self.end, speaker=self.speaker)
+
+
+def read_rows(path: Path, needed: tuple[str, ...]) -> list[Row]:
+    """The rows, which need a path and the columns named. Raises ValueError, with the line, for what cannot be used."""
+    rows = []
+    for number, values in table(path):
+        place = f"{path}, line {number}"
+        if missing := [name for name in ("path", *needed) if not values.get(name, "").strip()]:
+            raise ValueError(f"{place}: no {' and no '.join(missing)}; the row has {', '.join(values)}")
+        start = seconds(values["start"], place) if values.get("start") else 0.0
+        end = seconds(values["end"], place) if values.get("end") else None
+        if end is not None and end <= start:
+            raise ValueError(f"{place}: the piece ends at {end:g} seconds, before it starts at {start:g}")
+        audio = path.parent / values["path"]
+        rows.append(Row(place, values, audio, start, end, values.get("split", ""), values.get("speaker", "")))
+    if not rows:
+        raise ValueError(f"{path} has no rows below its header")
+    return rows
+
+
+def split_rows(
+    path: Path, rows: list[Row], apart: bool, least: int = 1
+) -> tuple[dict[str, list[Row]], list[tuple[str, str]], str]:
+    """The rows of each part, what was left out, and how they were split.
+
+    Args:
+        apart: no speaker is in two parts, if every row has one. least: speakers that test and dev get.
+    Raises: ValueError, with the line, for an unknown split, or test audio that is missing.
+    """
+    apart = apart and all(row.speaker for row in rows)
+    how = "no speaker in two parts" if apart else "by file"
+    chosen = ["" for _ in rows]
+    named = any(row.split for row in rows)
+    if named:
+        for i, row in enumerate(rows):
+            if row.split not in SPLITS:
+                raise ValueError(f"{row.place}: split is one of {', '.join(SPLITS)}, not {row.split!r}")
+            chosen[i] = SPLITS[row.split]
+        protocol = f"the splits of {path.name}"
+    else:
+        chosen = _take("test", TEST, rows, ["train"] * len(rows), least * apart)
+        protocol = f"a fifth of {path.name} is test, by name, {how}"
+    if "dev" not in chosen:
+        chosen = _take("dev", DEV if named else DEV / (1 - TEST), rows, chosen, least * apart)
+        protocol += f"; a tenth is dev, by name, {how}"
+    parts: dict[str, list[Row]] = {"train": [], "dev": [], "test": []}
+    skipped: list[tuple[str, str]] = []
+    for row, part in zip(rows, chosen, strict=True):
+        if row.path.is_file():
+            parts[part].append(row)
+        else:
+            leave_out(skipped, part, row.place, f"there is no audio {row.path}")
+    if not parts["dev"]:
+        raise ValueError(f"{path} leaves nothing for dev: name it in a column split")
+    return parts, skipped, protocol
+
+
+def _take(part: str, share: float, rows: list[Row], chosen: list[str], least: int) -> list[str]:
+    """The parts, with a share of train given to `part`: `least` speakers or more, or, if 0, files."""
+    if least:
+        taken = set_apart((row.speaker for row, now in zip(rows, chosen, strict=True) if now == "train"), share, least)
+        wanted = [row.speaker in taken for row in rows]
+    else:
+        wanted = [held_out(f"{part} {row.values['path']}", share) for row in rows]
+    return [part if now == "train" and yes else now for now, yes in zip(chosen, wanted, strict=True)]

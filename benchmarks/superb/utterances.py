@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the speech tasks are made of: utterances with what is known of them, and the parts that a corpus is split into.
+
+Readers of corpora return `Parts`. What is missing in train or dev is left out and named; what is missing in test is an
+error, because a score over fewer clips is another score.
+"""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from ...speech import audio
+from ...ssl.data import BadItem
+from .rttm import Turn
+
+
+class Utterance(NamedTuple):
+    """A clip, or a piece of one, and what is to be said of it; tasks read the fields that they need."""
+
+    name: str  # what prediction files call it; of its part only one may have it
+    path: Path
+    start: float = 0.0  # seconds
+    end: float | None = None  # seconds; None: the end of the file
+    text: str | None = None  # the transcript as the corpus spells it
+    tags: tuple[str, ...] = ()  # a slot, or O, for each word of the text between single spaces
+    labels: tuple[str, ...] = ()  # the value of each of `Parts.slots`
+    speaker: str = ""
+    turns: tuple[Turn, ...] = ()  # who speaks when, from the file's start
+    scored: tuple[tuple[float, float], ...] = ()  # seconds that diarisation is scored on; empty: all
+    crop: float | None = None  # seconds of a piece that is drawn anew each time it is used
+
+
+class Slot(NamedTuple):
+    """Something that an utterance has one value of; tasks of one class have one slot."""
+
+    name: str
+    values: tuple[str, ...]  # in the order of the classes
+
+
+class Trial(NamedTuple):
+    """Two utterances, by their names, and whether one speaker says both."""
+
+    same: bool
+    first: str
+    second: str
+
+
+class Parts(NamedTuple):
+    """A corpus for one task."""
+
+    train: list[Utterance]
+    dev: list[Utterance]  # empty where the published protocol has none
+    test: list[Utterance]
+    protocol: str  # how it was split, in one line
+    skipped: list[tuple[str, str]]  # names and reasons of what train and dev lack
+    slots: tuple[Slot, ...] = ()
+    trials: tuple[Trial, ...] = ()  # of test utterances
+    dev_trials: tuple[Trial, ...] = ()  # of dev utterances
+
+
+def leave_out(skipped: list[tuple[str, str]], part: str, place: str, why: str) -> None:
+    """Notes what train or dev lack. Raises ValueError where it is the test part that lacks it."""
+    if part == "test":
+        raise ValueError(f"{place}: {why}; a score over fewer test clips is another score, so restore it")
+    skipped.append((place, why))
+
+
+def checked(parts: Parts, source: Path) -> Parts:
+    """The same parts. Raises ValueError if train or test is empty or one name means two utterances."""
+    for part, utterances in (("train", parts.train), ("dev", parts.dev), ("test", parts.test)):
+        if not utterances and part != "dev":
+            first = f"; first of {len(parts.skipped)} left out: {': '.join(parts.skipped[0])}" if parts.skipped else ""
+            raise ValueError(f"{source} leaves nothing for {part}{first}")
+        seen: dict[str, Path] = {}
+        for utterance in utterances:
+            if utterance.name in seen:
+                raise ValueError(
+                    f"{source}: two {part} utterances are named {utterance.name}: {seen[utterance.name]} "
+                    f"and {utterance.path}; remove one"
+                )
+            seen[utterance.name] = utterance.path
+    return parts
+
+
+def measured(parts: Parts) -> Parts:
+    """The same parts with `end` of every utterance set, read from the files' headers, and without what is no audio.
+
+    Raises: ValueError if a test clip cannot be read.
+    """
+    everything = [utterance for part in (parts.train, parts.dev, parts.test) for utterance in part]
+    lengths = file_lengths(utterance.path for utterance in everything)
+    skipped = list(parts.skipped)
+
+    def part(name: str, utterances: list[Utterance]) -> list[Utterance]:
+        kept = []
+        for utterance in utterances:
+            length = lengths[utterance.path]
+            if isinstance(length, str):
+                leave_out(skipped, name, str(utterance.path), length)
+            elif (end := min(utterance.end or length, length)) - utterance.start < (utterance.crop or 1e-9):
+                why = f"lasts {length:.3f} seconds, too few for a piece from {utterance.start:g}"
+                leave_out(skipped, name, str(utterance.path), why)
+            else:
+                kept.append(utterance._replace(end=end))
+        return kept
+
+    train, dev, test = part("train", parts.train), part("dev", parts.dev), part("test", parts.test)
+    names = {utterance.name for utterance in dev}
+    trials = tuple(trial for trial in parts.dev_trials if {trial.first, trial.second} <= names)
+    parts = parts._replace(train=train, dev=dev, test=test, skipped=skipped, dev_trials=trials)
+    return checked(parts, Path("the audio"))
+
+
+def file_lengths(paths: Iterable[Path]) -> dict[Path, float | str]:
+    """Seconds of each file, from its header, or in one line why it is no audio."""
+
+    def look(path: Path) -> float | str:
+        try:
+            frames, rate = audio.probe(path)
+        except BadItem as error:
+            return str(error)
+        return frames / rate
+
+    unique = list(dict.fromkeys(paths))
+    with ThreadPoolExecutor(8) as pool:
+        return dict(zip(unique, pool.map(look, unique), strict=True))
+
+
+def fixed_crops(utterance: Utterance, count: int) -> list[Utterance]:
+    """`count` pieces at even distances instead of random ones, for features that are computed once.
+
+    Args:
+        utterance: measured, with `crop` set.
+    """
+    assert utterance.crop is not None and utterance.end is not None
+    room = utterance.end - utterance.start - utterance.crop
+    starts = [utterance.start + room * i / max(1, count - 1) for i in range(count)]
+    return [
+        utterance._replace(name=f"{utterance.name}-{i}", start=start, end=start + utterance.crop, crop=None)
+        for i, start in enumerate(starts)
+    ]

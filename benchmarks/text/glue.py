@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GLUE's tasks for fine-tuning: data, protocol, and the averages of the suite (Wang et al. 2019, arXiv:1804.07461)."""
+
+import dataclasses
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+from ...ssl.config import Config
+from ...ssl.data import Dataset
+from ..encoders import Start
+from ..finetune import Setting, TunedConfig
+from ..task import Score, Task
+from . import protocols, submission
+from .examples import Example
+from .glue_files import Reading, find, read_part
+from .glue_tasks import TASKS, GlueTask
+from .protocols import Protocol
+from .sentences import Parts, Sentences, SentenceTask
+
+AFTER_MNLI = ("rte", "mrpc", "stsb")  # tasks that some start from the MNLI model (Phang et al. 2018, arXiv:1811.01088)
+ORDER = ("mnli", "cola", "sst2", "mrpc", "stsb", "qqp", "qnli", "rte", "wnli")  # MNLI first: others may start from it
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GlueDataConfig(Config):
+    """Where GLUE is."""
+
+    path: str = ""  # folder with CoLA, MNLI, ... (official TSVs) or cola, mnli, ... (parquet)
+    longest: int = 128  # tokens of an example
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GlueConfig(TunedConfig):
+    """One task of GLUE."""
+
+    name: str  # mnli, cola, ...
+    data: GlueDataConfig = GlueDataConfig()
+    protocol: Protocol = "hf"
+    lr: tuple[float, ...] = ()  # in place of the protocol's; several make a grid
+    batch: tuple[int, ...] = ()  # sentences or pairs, in place of the protocol's
+    epochs: tuple[float, ...] = ()  # in place of the protocol's
+    pool: Literal["first", "mean"] = "first"  # what the classifier reads
+    intermediate: bool = False  # start RTE, MRPC and STS-B from the suite's own MNLI model
+    wnli: Literal["majority", "trained"] = "majority"  # what is said of WNLI, whose dev set misleads who learns
+
+    def settings(self) -> list[Setting]:
+        published = protocols.settings(self.protocol, self.name)
+        lrs, batches, epochs = (
+            given or tuple(dict.fromkeys(known))
+            for given, known in (
+                (self.lr, (one.lr for one in published)),
+                (self.batch, (one.batch for one in published)),
+                (self.epochs, (one.epochs for one in published)),
+            )
+        )
+        return [
+            dataclasses.replace(published[0], lr=lr, batch=batch, epochs=many)
+            for lr, batch, many in product(lrs, batches, epochs)
+        ]
+
+    def rules(self) -> str:
+        words = [protocols.SAID[self.protocol]]
+        changed = {"lr": self.lr, "batch": self.batch, "epochs": self.epochs}
+        words += [f"{name} {', '.join(f'{x:g}' for x in values)}" for name, values in changed.items() if values]
+        if self.longest_differs():
+            words.append(f"{self.data.longest} tokens")
+        if self.pool == "mean":
+            words.append("mean pooling")
+        if self.intermediate and self.name in AFTER_MNLI:
+            words.append("started from the MNLI model")
+        if self.name == "wnli" and self.wnli == "majority":
+            words = ["the majority class of the training set, nothing trained"]
+        return "; ".join(words)
+
+    def longest_differs(self) -> bool:
+        """Whether texts are cut elsewhere than at the usual 128 tokens."""
+        return self.data.longest != 128
+
+    def parts(self) -> tuple[Parts, dict[str, int]]:
+        """The task's examples, and how many rows of each file were left out as malformed."""
+        return read_all(TASKS[self.name], Path(self.data.path) if self.data.path else None)
+
+    def task(self, start: Start) -> SentenceTask:
+        described = TASKS[self.name]
+        parts, dropped = self.parts()
+        task = SentenceTask(start, parts, described.classes, described.figures, self.pool, self.data.longest)
+        task.notes = [f"{name}: {count} malformed rows were left out" for name, count in dropped.items()]
+        return task
+
+    def write(self, task: Task, part: str, data: Dataset, answers: list[Any], folder: Path) -> None:
+        assert isinstance(data, Sentences)
+        if part != "dev":  # the leaderboard knows no dev files
+            submission.write_file(folder, part, submission.part_of(data.examples, answers))
+
+
+def read_all(task: GlueTask, root: Path | None) -> tuple[Parts, dict[str, int]]:
+    """The examples of a task's files, and the malformed rows of each.
+
+    Raises: finetune.MissingFiles without the training or a dev file; ValueError for files that cannot be used.
+    """
+    if root is None:
+        raise ValueError("no GLUE named: set --data.path to its folder, which holds CoLA, MNLI and so on")
+    folder = find(task, root)
+    dropped: dict[str, int] = {}
+
+    def part(name: str, file: Any, split: str, folders: Sequence[Path]) -> list[Example] | None:
+        for place in folders:
+            reading: Reading | None = read_part(task, place, file, split)
+            if reading is not None:
+                dropped[name] = reading.dropped
+                return reading.examples
+        return None
+
+    train = part("train", task.train, "train", [folder])
+    dev = {}
+    for name, file in task.dev.items():
+        split = "validation" if len(task.dev) == 1 else f"validation_{name or 'matched'}"
+        dev[name] = part(f"dev {name}", file, split, [folder])
+    if train is None or dev[""] is None:
+        raise ValueError(f"{folder} has no {task.dev[''].name}")
+    hidden = {}
+    for name, file in task.hidden.items():
+        split = {"MNLI-m": "test_matched", "MNLI-mm": "test_mismatched"}.get(name, "test")
+        folders = [root / other for other in ("diagnostic", "AX", "ax")] if name == "AX" else [folder]
+        hidden[name] = part(name, file, split, folders)
+    found = {name: examples for name, examples in dev.items() if examples is not None}
+    blind = {
+        name: [dataclasses.replace(one, label=None) for one in examples]
+        for name, examples in hidden.items()
+        if examples is not None
+    }
+    return Parts(train, found, {}, blind), {name: count for name, count in dropped.items() if count}
+
+
+def majority(parts: Parts) -> str:
+    """The commonest label of the training set."""
+    return Counter(one.label for one in parts.train if one.label is not None).most_common(1)[0][0]
+
+
+def majority_score(task: GlueTask, parts: Parts) -> Score:
+    """What the commonest label alone reaches on the dev split."""
+    examples = parts.dev[""]
+    return task.figures(examples, [majority(parts)] * len(examples))
+
+
+def averages(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """GLUE's averages in use, each under its own name; those that lack a task's figure are left out.
+
+    official_nine_tasks: gluebenchmark.com: figures of a task averaged first, then the nine tasks, WNLI among them.
+    bert_paper: Devlin et al. 2019, table 1: the plain mean of nine figures, MNLI twice, without WNLI.
+    eight_tasks: without WNLI, figures of a task averaged first (Portes et al. 2023, arXiv:2312.17482).
+
+    Args:
+        scores: figures of each task, under the names of `GlueTask.figures`.
+    """
+    known = {(task, figure): value for task, figures in scores.items() for figure, value in figures.items()}
+    within = {
+        "cola": [("cola", "matthews")],
+        "sst2": [("sst2", "accuracy")],
+        "mrpc": [("mrpc", "accuracy"), ("mrpc", "f1")],
+        "stsb": [("stsb", "pearson"), ("stsb", "spearman")],
+        "qqp": [("qqp", "accuracy"), ("qqp", "f1")],
+        "mnli": [("mnli", "accuracy"), ("mnli", "accuracy_mismatched")],
+        "qnli": [("qnli", "accuracy")],
+        "rte": [("rte", "accuracy")],
+        "wnli": [("wnli", "accuracy")],
+    }
+    paper = [
+        ("mnli", "accuracy"),
+        ("mnli", "accuracy_mismatched"),
+        ("qqp", "f1"),
+        ("qnli", "accuracy"),
+        ("sst2", "accuracy"),
+        ("cola", "matthews"),
+        ("stsb", "spearman"),
+        ("mrpc", "f1"),
+        ("rte", "accuracy"),
+    ]
+    out = {}
+    if all(one in known for many in within.values() for one in many):
+        out["official_nine_tasks"] = statistics.fmean(
+            statistics.fmean(known[one] for one in many) for many in within.values()
+        )
+    if all(one in known for one in paper):
+        out["bert_paper"] = statistics.fmean(known[one] for one in paper)
+    eight = {task: many for task, many in within.items() if task != "wnli"}
+    if all(one in known for many in eight.values() for one in many):
+        out["eight_tasks"] = statistics.fmean(statistics.fmean(known[one] for one in many) for many in eight.values())
+    return out
+
+
+def cola() -> GlueConfig:
+    """CoLA: is the sentence grammatical? Matthews correlation."""
+    return GlueConfig(name="cola")
+
+
+def sst2() -> GlueConfig:
+    """SST-2: is the review positive? Accuracy."""
+    return GlueConfig(name="sst2")
+
+
+def mrpc() -> GlueConfig:
+    """MRPC: do the sentences mean the same? Accuracy and F1."""
+    return GlueConfig(name="mrpc")
+
+
+def stsb() -> GlueConfig:
+    """STS-B: how alike are the sentences, from 0 to 5? Pearson and Spearman correlation."""
+    return GlueConfig(name="stsb")
+
+
+def qqp() -> GlueConfig:
+    """QQP: is it the same question? Accuracy and F1."""
+    return GlueConfig(name="qqp")
+
+
+def mnli() -> GlueConfig:
+    """MNLI: does the first sentence entail or contradict the second? Accuracy, matched and mismatched genres."""
+    return GlueConfig(name="mnli")
+
+
+def qnli() -> GlueConfig:
+    """QNLI: does the sentence answer the question? Accuracy."""
+    return GlueConfig(name="qnli")
+
+
+def rte() -> GlueConfig:
+    """RTE: does the first text entail the second? Accuracy."""
+    return GlueConfig(name="rte")
+
+
+def wnli() -> GlueConfig:
+    """WNLI: whom does the pronoun mean? Accuracy, of the majority class unless --wnli trained."""
+    return GlueConfig(name="wnli")
+
+
+def ax() -> GlueConfig:
+    """AX: the diagnostic set, by the MNLI model. Matthews correlation, where its labels are there."""
+    return GlueConfig(name="ax")

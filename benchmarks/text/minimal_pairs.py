@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Minimal pairs: does a masked language model find the grammatical sentence of two likelier, without being tuned?
+
+Data: BLiMP (Warstadt et al. 2020, arXiv:1912.00582). Scores: pseudo-log-likelihoods (Salazar et al. 2020,
+arXiv:1910.14659), not divided by lengths. Shape letters: S sentences, T tokens, M masked copies, D width.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...ssl import checkpoint, published
+from ...ssl.objectives.bert import Bert, BertConfig
+from ...ssl.pretrain import ASSETS
+from ...ssl.recipe import FILE, Recipe
+from ...text import tokenizer as wordpiece
+from ...text.published import from_hf, heads_from_hf
+from ..encoders import text_tokenizer
+from .examples import field, json_rows
+
+# What is hidden while a token is scored: itself alone (Salazar et al.), or also what follows it in its word, so that
+# the ends of a rare word do not give away its beginning (Kauf and Ivanova 2023, arXiv:2305.10588: PLL-word-l2r).
+Hiding = Literal["token", "word_l2r"]
+
+_TRANSFORM = "cls.predictions.transform."  # the head of BertForMaskedLM, which may come without the next sentence's
+_NEXT_SENTENCE = "cls.seq_relationship.weight"
+
+
+class Pair(NamedTuple):
+    """A grammatical sentence and one that differs from it in what makes it ungrammatical."""
+
+    good: str
+    bad: str
+    paradigm: str  # BLiMP's "UID"; 67 of them
+    phenomenon: str  # "linguistics_term"; 12 of them, such as island effects
+    field: str  # syntax, morphology, semantics or syntax_semantics
+
+
+def read_blimp(folder: Path) -> list[Pair]:
+    """The pairs of all `*.jsonl` files in BLiMP's folder, or in its `data`. Raises ValueError, with file and line."""
+    files = sorted(folder.glob("*.jsonl")) or sorted((folder / "data").glob("*.jsonl"))
+    if not files:
+        raise ValueError(f"{folder} has no *.jsonl, nor has its data folder: it is to be that of BLiMP")
+    return [pair for file in files for pair in read_pairs(file)]
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """The pairs of one of BLiMP's files. Raises ValueError, with the line, for a file of another form."""
+    found = []
+    for number, row in json_rows(path):
+        names = ("sentence_good", "sentence_bad", "UID", "linguistics_term", "field")
+        values = [field(path, number, row, name) for name in names]
+        for name, value in zip(names, values, strict=True):
+            if not isinstance(value, str) or not value.strip():
+                raise ValueError(f"{path}, line {number}: {name} is {value!r}, not a text")
+        found.append(Pair(*values))
+    if not found:
+        raise ValueError(f"{path} holds no pair")
+    return found
+
+
+def load_masked_model(name: str) -> Bert:
+    """BERT with its head for masked words, in eval mode, float32, on the CPU.
+
+    Args:
+        name: a run directory, of which the newest checkpoint is taken, or a Hugging Face folder.
+    Raises: ValueError if it is neither, or holds no such head.
+    """
+    folder = Path(name)
+    if (folder / FILE).is_file():
+        return _from_run(folder)
+    if (folder / published.CONFIG).is_file():
+        return _from_hf(folder)
+    raise ValueError(f"no masked language model {name}: name a run directory or a Hugging Face folder")
+
+
+def _from_run(run: Path) -> Bert:
+    recipe, newest = Recipe.load(run), checkpoint.latest(run)
+    if not isinstance(recipe.objective, BertConfig):
+        kind = type(recipe.objective).__name__.removesuffix("Config")
+        raise ValueError(f"{run} was trained by {kind}, which fills in no masked words: name a run of text/bert")
+    if newest is None:
+        raise ValueError(f"{run} has no finished checkpoint yet")
+    model = recipe.objective.build(recipe.backbone(run / ASSETS))
+    model.load_state_dict(checkpoint.load_weights(newest))
+    return model.eval()
+
+
+def _from_hf(folder: Path) -> Bert:
+    settings, weights = published.read(folder)
+    if settings.get("model_type") != "bert":
+        raise ValueError(f"{folder} holds a {settings.get('model_type')}: of masked language models, BERT's are known")
+    if settings.get("hidden_act", "gelu") != "gelu":
+        raise ValueError(f"the head in {folder} uses {settings['hidden_act']}: only gelu is known here")
+    if f"{_TRANSFORM}dense.weight" not in weights:
+        raise ValueError(f"{folder} lacks cls.predictions, BERT's head for masked words: save a BertForMaskedLM there")
+    backbone = from_hf(folder)
+    next_sentence = _NEXT_SENTENCE in weights
+    model = BertConfig(next_sentence=next_sentence).build(backbone)
+    decoder = weights.get("cls.predictions.decoder.weight")
+    if decoder is not None and not torch.equal(decoder, model.table()):
+        raise ValueError(f"{folder} has output vectors of its own (cls.predictions.decoder): only tied ones are known")
+    heads = heads_from_hf(weights) if next_sentence else _head(weights)
+    model.load_state_dict({**{f"backbone.{name}": x for name, x in backbone.state_dict().items()}, **heads})
+    return model.eval()
+
+
+def _head(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The head of BertForMaskedLM alone under the names of objectives/bert.py."""
+    out = {"bias": published.take(weights, "cls.predictions.bias")}
+    for ours, theirs in (("transform", "dense"), ("transform_norm", "LayerNorm")):
+        for kind in ("weight", "bias"):
+            out[f"{ours}.{kind}"] = published.take(weights, f"{_TRANSFORM}{theirs}.{kind}")
+    return out
+
+
+@torch.inference_mode()
+def pseudo_log_likelihoods(
+    model: Bert, sentences: Sequence[str], hiding: Hiding = "token", batch: int = 8192
+) -> np.ndarray:
+    """The sum over a sentence's tokens, [CLS] and [SEP] not counted, of log P(token | the others, it being masked).
+
+    Computed on the model's device. Sentences of the same tokens get exactly the same score.
+
+    Args:
+        model: is put into eval mode.
+        batch: tokens of the masked copies that are computed at once.
+    Returns: (S,) float64, in nats.
+    Raises: ValueError for a sentence without a token, or without a tokenizer.
+    """
+    model.eval()
+    tokenizer = text_tokenizer(model.backbone)
+    start, stop = (wordpiece.special_id(tokenizer, token) for token in ("[CLS]", "[SEP]"))
+    rows = []
+    encodings = tokenizer.encode_batch_fast(list(sentences), add_special_tokens=False)
+    for sentence, encoded in zip(sentences, encodings, strict=True):
+        if not encoded.ids:
+            raise ValueError(f"the tokenizer leaves nothing of the sentence {sentence!r}: take it out")
+        rows.append((start, *encoded.ids, stop))
+    found: dict[tuple[int, ...], float] = {}
+    for _, group in groupby(sorted(dict.fromkeys(rows), key=len), key=len):  # no padding within a group
+        alike = list(group)
+        found |= zip(alike, _score(model, torch.tensor(alike), hiding, batch).tolist(), strict=True)
+    return np.array([found[row] for row in rows], dtype=np.float64)
+
+
+def _score(model: Bert, ids: Tensor, hiding: Hiding, batch: int) -> Tensor:
+    """(S,) float64 on the CPU: the scores of sentences of equal length, whose ids (S, T) begin and end with markers."""
+    S, T = ids.shape
+    ids = ids.to(model.bias.device)
+    word = (~model.continues[ids]).cumsum(1)  # (S, T), the number of each token's word
+    place = torch.arange(T, device=ids.device)
+    scores = []
+    for copy in torch.arange(S * (T - 2), device=ids.device).split(max(1, batch // T)):
+        row, column = copy // (T - 2), copy % (T - 2) + 1  # (M,), which sentence's copy, and what it hides
+        hidden = place == column[:, None]  # (M, T)
+        if hiding == "word_l2r":
+            hidden = (place >= column[:, None]) & (word[row] == word[row, column][:, None])
+        masked = torch.where(hidden, model.vocabulary.mask_id, ids[row])
+        vectors = model.backbone.front_end.embed(masked)
+        x = model.backbone.encode_at(vectors, None, torch.arange(len(copy), device=ids.device), column)  # (M, D)
+        x = model.transform_norm(F.gelu(model.transform(x)))
+        logits = F.linear(x, model.table(), model.bias.to(x.dtype)).float()  # (M, V)
+        scores.append(-F.cross_entropy(logits, ids[row, column], reduction="none"))
+    return torch.cat(scores).double().view(S, T - 2).sum(1).cpu()
+
+
+def accuracies(pairs: Sequence[Pair], good: np.ndarray, bad: np.ndarray) -> dict[str, float]:
+    """The share of pairs whose good sentence has the higher score; a tie is wrong.
+
+    Args:
+        good, bad: (pairs,) the scores of their sentences.
+    Returns: "accuracy", the mean over the paradigms, as BLiMP averages; and that of each paradigm ("UID/..."), and the
+        mean over the paradigms of each phenomenon ("linguistics_term/...") and field ("field/...").
+    """
+    right: dict[str, list[bool]] = defaultdict(list)
+    above: dict[str, set[str]] = defaultdict(set)  # the paradigms of each mean
+    for pair, correct in zip(pairs, (good > bad).tolist(), strict=True):
+        right[pair.paradigm].append(correct)
+        for group in ("accuracy", f"field/{pair.field}", f"linguistics_term/{pair.phenomenon}"):
+            above[group].add(pair.paradigm)
+    shares = {paradigm: float(np.mean(correct)) for paradigm, correct in sorted(right.items())}
+    means = {group: float(np.mean([shares[p] for p in sorted(above[group])])) for group in sorted(above)}
+    return {**means, **{f"UID/{paradigm}": share for paradigm, share in shares.items()}}
+
+
+def evaluate_blimp(model: Bert, folder: Path, hiding: Hiding = "token", batch: int = 8192) -> dict[str, float]:
+    """The accuracies of a masked language model on BLiMP, under the names that `accuracies` gives them.
+
+    Args:
+        batch: tokens that are computed at once.
+    Raises: ValueError for a folder that cannot be read.
+    """
+    pairs = read_blimp(folder)
+    sentences = [pair.good for pair in pairs] + [pair.bad for pair in pairs]
+    good, bad = np.split(pseudo_log_likelihoods(model, sentences, hiding, batch), 2)
+    return accuracies(pairs, good, bad)

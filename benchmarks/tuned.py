@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An encoder fine-tuned for a task: its grid of runs, the choice on the dev split, and the row of scores."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..ssl.config import to_dict
+from .encoders import Start, random_twin, start
+from .finetune import TunedConfig
+from .grid import Grid, choose
+from .scores import Row
+
+PRETRAINED, SCRATCH = "pretrained", "scratch"
+TWIN = "random twin"  # its name in rows
+
+
+def starts(encoder: str) -> Callable[[int], Start]:
+    """The same pre-trained network for every seed."""
+    known = start(encoder)
+    return lambda seed: known
+
+
+def scratch(encoder: str) -> Callable[[int], Start]:
+    """The same architecture with random weights, others for each seed."""
+    known = start(encoder)
+    return lambda seed: Start(TWIN, random_twin(known.backbone, seed))
+
+
+def evaluate(
+    name: str, config: TunedConfig, begin: Callable[[int], Start], encoder: str, seeds: int, folder: Path
+) -> tuple[Row, Grid]:
+    """The row of a task's grid, whose finished runs are read from `folder`, and the grid itself.
+
+    Args:
+        name: suite/task. encoder: its name in the row.
+    Raises: finetune.MissingFiles; ValueError; train.Interrupted.
+    """
+    grid = Grid(config, begin, folder)
+    runs = grid.run(seeds)
+    chosen, medians = choose(runs)
+    split = "test" if chosen[0].test else "dev"
+    each = [{**run.test, **{f"dev_{key}": x for key, x in run.dev.items()}} if run.test else run.dev for run in chosen]
+    best: dict[str, Any] = {"setting": chosen[0].setting.name(), "by": f"median {chosen[0].main} on the dev split"}
+    if len(medians) > 1:
+        best["grid"] = medians
+    if grid.task.notes:
+        best["notes"] = list(grid.task.notes)
+    failed = [f"{run.setting.name()}, seed {run.seed}: {run.failed}" for run in runs if run.failed]
+    seconds = sum(run.seconds for run in runs)
+    rules = (config.rules(), split)
+    row = Row.of((name, encoder), chosen[0].main, each, [best], seconds, to_dict(config), rules, failed)
+    return row, grid

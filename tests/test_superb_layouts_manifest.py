@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Manifests of anybody's data: splits named or drawn, pieces, tags, turns, queries, and what is wrong in one line."""
+
+import json
+from itertools import combinations
+
+import numpy as np
+import pytest
+import soundfile
+
+from pluri.benchmarks.superb.manifest import diarized, labelled, searched, transcribed, verified
+from pluri.benchmarks.superb.rttm import Turn
+from pluri.benchmarks.superb.utterances import measured
+
+
+def write(path, rows):
+    """A manifest of these rows, with a clip of half a second for each path."""
+    header = list(rows[0])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for row in rows:
+        if not (path.parent / row["path"]).exists():
+            (path.parent / row["path"]).parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path.parent / row["path"], np.zeros(4000), 8000)
+    if path.suffix == ".jsonl":
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    else:
+        join = "\t" if path.suffix == ".tsv" else ","
+        path.write_text("\n".join([join.join(header), *(join.join(map(str, row.values())) for row in rows)]) + "\n")
+    return path
+
+
+def speakers(part):
+    return {utterance.speaker for utterance in part}
+
+
+def names(part):
+    return [utterance.name for utterance in part]
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "csv", "jsonl"])
+def test_named_splits_are_kept_and_pieces_are_named_by_their_times(tmp_path, suffix):
+    rows = [
+        {"path": "a b.wav", "label": 'x"', "split": "train", "start": 0, "end": 0.25},
+        {"path": "a b.wav", "label": "y", "split": "train", "start": 0.25, "end": ""},
+        {"path": "c.wav", "label": "y", "split": "valid", "start": "", "end": ""},
+        {"path": "d/é.wav", "label": 'x"', "split": "test", "start": "", "end": 9},
+    ]
+    if suffix == "csv":
+        rows = [{**row, "label": row["label"].replace('"', "")} for row in rows]
+    parts = labelled(write(tmp_path / f"all.{suffix}", rows))
+    assert names(parts.train) == ["a_b.wav:0-0.25", "a_b.wav:0.25-"]
+    assert (names(parts.dev), names(parts.test)) == (["c.wav"], ["d/é.wav:0-9"])
+    assert parts.slots[0].values == ("x" if suffix == "csv" else 'x"', "y") and parts.test[0].path.is_file()
+    assert [(u.start, u.end) for u in measured(parts).train] == [(0.0, 0.25), (0.25, 0.5)]
+    assert measured(parts).test[0].end == 0.5 and "splits of all." in parts.protocol
+
+
+def test_without_a_split_names_decide_and_nothing_moves_when_rows_are_added(tmp_path):
+    rows = [{"path": f"{i}.wav", "label": "ab"[i % 2]} for i in range(120)]
+    parts = labelled(write(tmp_path / "m.tsv", rows))
+    sizes = [len(part) for part in (parts.train, parts.dev, parts.test)]
+    assert sum(sizes) == 120 and sizes[1] in range(4, 22) and sizes[2] in range(12, 37)
+    fewer = labelled(write(tmp_path / "m.tsv", rows[::-1][:100]))
+    assert all(set(names(a)) <= set(names(b)) for a, b in zip(fewer[:3], parts[:3], strict=True))
+    assert "by name, by file" in parts.protocol
+
+
+def test_speakers_are_kept_apart_where_the_task_needs_it(tmp_path):
+    rows = [{"path": f"{i}.wav", "text": "SO", "label": "ab"[i % 2], "speaker": f"s{i % 10}"} for i in range(60)]
+    path = write(tmp_path / "m.tsv", [{**row, "label": "a"} for row in rows])
+    for parts in (transcribed(path), labelled(path, apart=True)):
+        voices = [speakers(part) for part in (parts.train, parts.dev, parts.test)]
+        assert [len(each) for each in voices] == [7, 1, 2] and not any(a & b for a, b in combinations(voices, 2))
+    assert speakers(labelled(path).test) & speakers(labelled(path).train)
+    path = write(tmp_path / "n.tsv", [{**row, "split": "test" if row["speaker"] == "s0" else "train"} for row in rows])
+    parts = transcribed(path)
+    assert speakers(parts.test) == {"s0"} and len(speakers(parts.dev)) == 1 and "a tenth is dev" in parts.protocol
+
+
+def test_verification_has_speakers_in_one_part_each_and_trials(tmp_path):
+    rows = [{"path": f"{v}/{i}.wav", "label": f"v{v}"} for v in range(10) for i in range(4)]
+    parts = verified(write(tmp_path / "m.tsv", rows))
+    voices = [speakers(part) for part in (parts.train, parts.dev, parts.test)]
+    assert [len(each) for each in voices] == [6, 2, 2] and not any(a & b for a, b in combinations(voices, 2))
+    assert set(parts.slots[0].values) == voices[0] and parts.train[0].labels == (parts.train[0].speaker,)
+    for trials, part in ((parts.trials, parts.test), (parts.dev_trials, parts.dev)):
+        assert {name for trial in trials for name in trial[1:]} <= set(names(part))
+        assert sum(trial.same for trial in trials) == len(trials) / 2 == 12
+    a, b, c = parts.test[0], parts.test[1], parts.test[-1]
+    (tmp_path / "trials.txt").write_text(f"1 {a.name} {b.name}\n0 {a.name} {c.name}\n")
+    given = verified(tmp_path / "m.tsv", tmp_path / "trials.txt")
+    assert len(given.trials) == 2 and given.trials[0].same and "2 trials of trials.txt" in given.protocol
+    (tmp_path / "trials.txt").write_text(f"1 {a.path.name} {b.name}\n0 {a.name} {c.name}\n")
+    with pytest.raises(ValueError, match=r"trials.txt, line 1: 0.wav is not one test utterance: it could be \d/0.wav"):
+        verified(tmp_path / "m.tsv", tmp_path / "trials.txt")
+    parts.dev[0].path.write_bytes(b"")
+    left = measured(parts)
+    assert len(left.dev) == 7 and len(left.dev_trials) < 24
+    assert not any(parts.dev[0].name in trial for trial in left.dev_trials)
+    rows = [{**row, "split": "test" if row["path"].endswith("3.wav") else "train"} for row in rows]
+    with pytest.raises(ValueError, match="v0 is in train and in test"):
+        verified(write(tmp_path / "m.tsv", rows))
+
+
+def test_intents_take_several_columns_and_slots_take_tags(tmp_path):
+    tagged = {"text": "GO TO BONN", "tags": "O O B-city"}
+    rows = [
+        {"path": f"{i}.wav", "split": split, "act": "on", "where": "ab"[i % 2], **tagged}
+        for i, split in enumerate(["train"] * 4 + ["dev"] * 2 + ["test"] * 2)
+    ]
+    path = write(tmp_path / "m.tsv", rows)
+    parts = labelled(path, ("act", "where"))
+    assert parts.test[1].labels == ("on", "b") and [slot.values for slot in parts.slots] == [("on",), ("a", "b")]
+    parts = transcribed(path, tags=True)
+    assert parts.test[0].tags == ("O", "O", "B-city") and parts.slots[0].values == ("city",)
+    write(path, [{**row, "tags": "O O"} for row in rows])
+    with pytest.raises(ValueError, match="m.tsv, line 2: 2 tags for 3 words"):
+        transcribed(path, tags=True)
+
+
+def test_turns_of_a_recording_are_gathered(tmp_path):
+    rows = [
+        {"path": f"{name}.wav", "label": speaker, "start": start, "end": start + 0.25, "split": name}
+        for name in ("train", "dev", "test")
+        for speaker, start in (("a", 0), ("b", 0.125))
+    ]
+    path = write(tmp_path / "m.tsv", rows)
+    parts = diarized(path)
+    assert parts.test[0].turns == (Turn("a", 0.0, 0.25), Turn("b", 0.125, 0.375)) and parts.test[0].end is None
+    write(path, [*rows, {**rows[0], "split": "test"}])
+    with pytest.raises(ValueError, match="m.tsv, line 8: train.wav is in 'train' and 'test'"):
+        diarized(path)
+    write(path, [{**row, "end": ""} for row in rows])
+    with pytest.raises(ValueError, match="line 2: a turn needs start and end"):
+        diarized(path)
+
+
+def test_queries_and_documents_match_by_their_terms(tmp_path):
+    rows = [
+        {"path": "q1.wav", "label": "one", "split": "dev"},
+        {"path": "q2.wav", "label": "two", "split": "test"},
+        {"path": "d1.wav", "label": "one two", "split": "document"},
+        {"path": "d2.wav", "label": "twofold", "split": "document"},
+    ]
+    path = write(tmp_path / "m.tsv", rows)
+    search = searched(path)
+    assert search.dev_truth == {"q1.wav": {"d1.wav"}} and search.test_truth == {"q2.wav": {"d1.wav"}}
+    assert names(search.documents) == search.recordings == ["d1.wav", "d2.wav"]
+    write(path, [{**rows[0], "label": "one two"}, *rows[1:]])
+    with pytest.raises(ValueError, match="line 2: a query has one term, without spaces, not 'one two'"):
+        searched(path)
+    write(path, [{**row, "split": "train"} for row in rows])
+    with pytest.raises(ValueError, match="line 2: split is dev or test"):
+        searched(path)
+    write(path, rows[1:])
+    with pytest.raises(ValueError, match="no row has the split dev"):
+        searched(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label": ""}, "m.tsv, line 3: no label; the row has"),
+        ({"split": "heldout"}, "m.tsv, line 3: split is one of train, dev, .* not 'heldout'"),
+        ({"start": "-1"}, "m.tsv, line 3: '-1' is no time in seconds"),
+        ({"start": "soon"}, "m.tsv, line 3: 'soon' is no time in seconds"),
+        ({"start": "2", "end": "1"}, "m.tsv, line 3: the piece ends at 1 seconds, before it starts at 2"),
+        ({"split": "test", "label": "z"}, "m.tsv, line 3: no row for training has the label 'z'"),
+        ({"label": "x\textra"}, "m.tsv, line 3: 7 values for 6 columns"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path, change, message):
+    row = {"path": "a.wav", "label": "x", "split": "train", "start": "", "end": "", "speaker": ""}
+    rows = [row, {**row, "path": "b.wav", **change}, {**row, "path": "c.wav", "split": "test"}]
+    with pytest.raises(ValueError, match=message) as caught:
+        labelled(write(tmp_path / "m.tsv", [*rows, {**row, "path": "d.wav", "split": "dev"}]))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_files_empty_manifests_and_other_kinds_are_named(tmp_path):
+    row = {"path": "a.wav", "label": "x"}
+    rows = [{**row, "path": f"{i}.wav", "split": split} for i, split in enumerate(("train", "train", "dev", "test"))]
+    path = write(tmp_path / "m.tsv", rows)
+    (tmp_path / "1.wav").unlink()
+    ((place, why),) = labelled(path).skipped
+    assert place.endswith("m.tsv, line 3") and why.endswith("1.wav")
+    (tmp_path / "3.wav").unlink()
+    with pytest.raises(ValueError, match="m.tsv, line 5: there is no audio"):
+        labelled(path)
+    path.write_text("path\tlabel\n")
+    with pytest.raises(ValueError, match="m.tsv has no rows below its header"):
+        labelled(path)
+    with pytest.raises(ValueError, match="x.tsv is missing"):
+        labelled(tmp_path / "x.tsv")
+    with pytest.raises(ValueError, match="is no table: a manifest ends in .tsv, .csv or .jsonl"):
+        labelled(tmp_path)
+    with pytest.raises(ValueError, match="leaves nothing for dev"):
+        labelled(write(tmp_path / "m.tsv", [{**row, "split": "train"}]))
