@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import __version__
+from .ssl.stopped import Stopped
 
 COMMANDS = {
     "list": "recipes and tasks",
@@ -40,7 +41,7 @@ def main() -> None:
         RUN[words[0]](words[1:])
     except (ValueError, FileNotFoundError) as error:
         _fail(str(error), 2)
-    except ImportError as error:
+    except (ImportError, Stopped) as error:
         _fail(str(error), 1)
     except BrokenPipeError:
         sys.exit(0)
@@ -90,7 +91,6 @@ def pretrain(words: list[str]) -> None:
     from .ssl import parallel
     from .ssl.pretrain import pretrain as carry_out
     from .ssl.recipe import FILE, Recipe
-    from .ssl.train import Stopped
 
     run = Path(known.recipe)
     going_on = (run / FILE).is_file()
@@ -101,15 +101,11 @@ def pretrain(words: list[str]) -> None:
         _check_free(out, recipe)
     parallel.start()
     init = _load(recipe.init) if recipe.init else None
-    try:
-        outcome = carry_out(recipe, out, init)
-    except Stopped as stopped:
-        _fail(str(stopped), 1)
-    else:
-        if parallel.rank() == 0:
-            loss = f"loss {outcome.row['loss']:.4f}" if "loss" in outcome.row else "nothing left to do"
-            print(f"{out}: {outcome.step} steps, {loss}")
-        parallel.finish()
+    outcome = carry_out(recipe, out, init)
+    if parallel.rank() == 0:
+        loss = f"loss {outcome.row['loss']:.4f}" if "loss" in outcome.row else "nothing left to do"
+        print(f"{out}: {outcome.step} steps, {loss}")
+    parallel.finish()
 
 
 def _load(encoder: str):  # noqa: ANN202  Backbone, imported late

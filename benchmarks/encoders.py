@@ -18,15 +18,16 @@ from ..speech.frontend import WaveFrontEnd
 from ..speech.spectrum import SpectrumFrontEnd
 from ..ssl import checkpoint, published
 from ..ssl.blocks import EncoderConfig
-from ..ssl.config import to_dict
+from ..ssl.config import Config, to_dict
 from ..ssl.encoder import Backbone, Encoder, FrontEnd, Units
 from ..ssl.positions import NoPositionsConfig
 from ..ssl.pretrain import load_backbone
 from ..ssl.recipe import FILE
 from ..text.frontend import TextFrontEnd
 from ..vision.frontend import PatchFrontEnd
+from .superb import baselines
 
-RAW = ("fbank", "mfcc", "pixels")
+RAW = ("fbank", "mfcc", *baselines.NAMES, "pixels")
 
 
 class Start(NamedTuple):
@@ -71,7 +72,7 @@ def load(name: str | Path) -> Backbone:
     """The backbone of this name, in eval mode, float32, on the CPU.
 
     Args:
-        name: a run directory, a local Hugging Face folder, a hub name, `fbank`, `mfcc`, `pixels`, or `random:RECIPE`.
+        name: a run directory, a local Hugging Face folder, a hub name, `random:RECIPE`, or raw features (`RAW`).
     Raises: ValueError if nothing has this name.
     """
     name = str(name)
@@ -92,7 +93,7 @@ def _from_hub(name: str) -> Path:
     """A model's files from the hub, or from its cache."""
     known = f"a run directory, a Hugging Face folder or hub name, random:RECIPE, {', '.join(RAW)}"
     wrong = f"no encoder {name}: name one of {known}"
-    if name.count("/") != 1 or Path(name).exists():
+    if name.count("/") != 1 or Path(name).exists() or Path(name).parent.is_dir():  # a local path, perhaps mistyped
         raise ValueError(wrong)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -122,10 +123,19 @@ def modality(backbone: Backbone) -> Literal["text", "speech", "vision"]:
     front_end = backbone.front_end
     if isinstance(front_end, (TextFrontEnd, BagOfTokens)):
         return "text"
-    if isinstance(front_end, (WaveFrontEnd, SpectrumFrontEnd, RawSpectrum)):
+    if isinstance(front_end, (WaveFrontEnd, SpectrumFrontEnd, RawSpectrum, baselines.Baseline)):
         return "speech"
     assert isinstance(front_end, (PatchFrontEnd, Pixels))
     return "vision"
+
+
+def settings_of(backbone: Backbone) -> Config:
+    """The settings of an encoder of speech's front end, which its weights say nothing of."""
+    front_end = backbone.front_end
+    if isinstance(front_end, RawSpectrum):
+        return front_end.features.config
+    assert isinstance(front_end, (WaveFrontEnd, SpectrumFrontEnd, baselines.Baseline))
+    return front_end.config
 
 
 def pixel_shape(backbone: Backbone) -> tuple[int, int]:
@@ -168,9 +178,14 @@ def raw_features(backbone: Backbone) -> tuple[str, Backbone]:
 
 
 def raw(name: str) -> Backbone:
-    """`fbank` (80 log filters and their deltas), `mfcc` (13 and their deltas, twice) or `pixels` (3 x 32 x 32)."""
+    """`fbank` (80 log filters and their deltas), `mfcc` (13 and their deltas, twice), `pixels` (3 x 32 x 32), or one
+    of SUPERB's baselines (`superb/baselines.py`)."""
     if name == "pixels":
         return _shell(Pixels(32, 3))
+    if name in baselines.KALDI:
+        return _shell(RawSpectrum(baselines.KALDI[name]))
+    if name == "mel" or name == "linear" or name == "waveform":
+        return _shell(baselines.Baseline(baselines.BaselineConfig(kind=name)))
     deltas = 1 if name == "fbank" else 2
     kind = (
         FeaturesConfig(deltas=deltas, normalize=False)

@@ -91,7 +91,7 @@ def fine_tune(
     Args:
         seed: of the head's weights, the order of the items and dropout.
         folder: for metrics.jsonl; a run that was cut off goes on from its last checkpoint there.
-    Raises: train.Stopped if the training cannot go on.
+    Raises: ssl.stopped.Stopped if the training cannot go on.
     """
     torch.manual_seed(seed)
     model = Supervised(task, backbone)

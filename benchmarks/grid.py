@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self
 
 from ..ssl.config import from_dict, to_dict
 from ..ssl.encoder import Backbone
-from ..ssl.train import Interrupted, Stopped
+from ..ssl.stopped import Interrupted, Stopped
 from .encoders import Start, fingerprint
 from .finetune import Setting, TunedConfig, fine_tune, predict
 from .task import Supervised, Task

@@ -72,6 +72,7 @@ def page(out: Path, title: str, rows: Sequence[Row], averages: Mapping[str, floa
         made.table(("average", "value"), [(name, f"{100 * value:.1f}") for name, value in averages.items()])
     _curves(made, out, rows)
     _confusions(made, out, rows)
+    _failed(made, rows)
     made.save(out / FILE)
     return out / FILE
 
@@ -86,11 +87,26 @@ def _scores(made: Page, rows: Sequence[Row]) -> None:
         failed = f"{len(row.failed)} failed" if row.failed else ""
         lines.append((row.task, row.encoder, row.main, f"{row.scores[row.main]:.4f}", spread, others, failed))
     made.table(("task", "start", "figure", "median", "range", "besides", ""), lines)
-    for words in dict.fromkeys(f"{row.task}, {row.split} split: {row.protocol}" for row in rows):
-        made.text(words, note=True)
+    protocols: dict[str, dict[str, None]] = {}
+    for row in rows:
+        protocols.setdefault(f"scored on {row.split}; {row.protocol}", {})[row.task] = None
+    for words, tasks in protocols.items():
+        made.text(f"{', '.join(tasks)}: {words}", note=True)
+
+
+def _failed(made: Page, rows: Sequence[Row]) -> None:
+    if not any(row.failed for row in rows):
+        return
+    made.heading("Runs that came to nothing")
+    reasons: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:
         for words in row.failed:
-            made.text(f"{row.task} from {row.encoder}, failed: {words}", note=True)
+            run, _, reason = words.partition(": ")
+            reasons.setdefault((row.task, row.encoder, reason), []).append(run)
+    made.table(
+        ("task", "start", "runs", "what happened"),
+        [(task, encoder, "; ".join(runs), reason) for (task, encoder, reason), runs in reasons.items()],
+    )
 
 
 def _curves(made: Page, out: Path, rows: Sequence[Row]) -> None:

@@ -30,6 +30,7 @@ class Suite:
 
     def __init__(self, encoder: str, seeds: int, out: Path, say: Callable[[str], None]) -> None:
         self.encoder, self.seeds, self.out, self.say = encoder, seeds, out, say
+        self.title = f"{out.name}: {encoder}"
         self.starts, self.scratch = tuned.starts(encoder), tuned.scratch(encoder)
         self.rows: list[Row] = []
 
@@ -56,10 +57,11 @@ class Suite:
         return grid
 
     def add(self, rows: list[Row]) -> None:
-        """Keeps, writes and prints rows of one task."""
+        """Keeps, writes and prints rows of one task; the page shows all until now."""
         self.rows += rows
         scores.write(self.out, rows)
         self.say(scores.table(rows))
+        page(self.out, self.title, self.rows, {})
 
     def _write(self, config: TunedConfig, grid: Grid) -> None:
         """The best network's answers for the dev and the hidden parts, in the leaderboard's form."""
@@ -97,7 +99,7 @@ def evaluate(
     Args:
         configs: settings by names such as squad/v1.
         beside: also trains the same architecture from random weights, for the page's figure.
-    Raises: ValueError if no task's files are there; train.Interrupted.
+    Raises: ValueError if no task's files are there; ssl.stopped.Interrupted.
     """
     suite = Suite(encoder, seeds, out, say)
     for name, config in configs.items():
@@ -109,5 +111,4 @@ def evaluate(
             say(f"{name}: left out: {missing}")
     if not suite.rows:
         raise ValueError(f"none of the files of {', '.join(configs)} is there: is --data.path right?")
-    page(out, f"{next(iter(configs)).split('/')[0]}: {encoder}", suite.rows, {})
     return suite.rows

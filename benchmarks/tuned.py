@@ -34,13 +34,14 @@ def evaluate(
 
     Args:
         name: suite/task. encoder: its name in the row.
-    Raises: finetune.MissingFiles; ValueError; train.Interrupted.
+    Raises: finetune.MissingFiles; ValueError; ssl.stopped.Interrupted.
     """
     grid = Grid(config, begin, folder)
     runs = grid.run(seeds)
     chosen, medians = choose(runs)
-    split = "test" if chosen[0].test else "dev"
-    each = [{**run.test, **{f"dev_{key}": x for key, x in run.dev.items()}} if run.test else run.dev for run in chosen]
+    tested = chosen[0].main in chosen[0].test  # else test parts have names, and rows that the suite makes of them
+    split = "test" if tested else "dev"
+    each = [{**run.test, **{f"dev_{key}": x for key, x in run.dev.items()}} if tested else run.dev for run in chosen]
     best: dict[str, Any] = {"setting": chosen[0].setting.name(), "by": f"median {chosen[0].main} on the dev split"}
     if len(medians) > 1:
         best["grid"] = medians

@@ -38,6 +38,7 @@ class Item(NamedTuple):
 
     inputs: Tensor  # (T, ...) raw: ids, samples, or (C, H, W) pixels; only the first axis may differ between items
     extras: dict[str, Tensor] = {}  # what the objective needs besides, each of the same shape for all items or (T, ...)
+    rows: tuple[int, ...] = ()  # lengths of the rows that `inputs` holds back to back, where an item is several of them
 
 
 class Dataset(ABC):
@@ -161,8 +162,11 @@ class Loaded(NamedTuple):
 
 
 def collate(items: list[Item], keys: list[int], ragged: bool) -> Batch:
-    """Stacks items; those of different length are padded with zeros at the end of their first axis."""
-    inputs = [item.inputs for item in items]
+    """Stacks items; those of different length are padded with zeros at the end of their first axis.
+
+    An item of several rows makes as many rows of the batch; keys and extras stay one for each item.
+    """
+    inputs = [row for item in items for row in (item.inputs.split(item.rows) if item.rows else (item.inputs,))]
     lengths = torch.tensor([len(x) for x in inputs]) if ragged else None
     names = items[0].extras.keys()
     extras = {name: _stack([item.extras[name] for item in items]) for name in names}

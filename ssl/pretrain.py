@@ -22,7 +22,7 @@ def pretrain(recipe: Recipe, run: Path, init: Backbone | None = None) -> Outcome
         recipe: for a run directory that has been begun, its own recipe (`Recipe.load`), perhaps with more steps.
         run: folder for everything that the run writes.
         init: a backbone whose weights the run starts from.
-    Raises: ValueError for settings or data that cannot be used; train.Stopped.
+    Raises: ValueError for settings or data that cannot be used; stopped.Stopped.
     """
     run.mkdir(parents=True, exist_ok=True)
     if not (run / FILE).is_file() and checkpoint.latest(run) is not None:

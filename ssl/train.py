@@ -21,17 +21,10 @@ from .data import Dataset, Loaded, Loader, Position
 from .monitor import Alarm, Monitor, embedding_std, flop_counter, known_peak, rank_me
 from .objective import Batch, Objective
 from .recipe import Training
+from .stopped import Interrupted, Stopped
 
 MOST_BAD = 0.05  # share of the items seen that may be bad before the run stops
 MOST_NON_FINITE = 10  # steps in a row
-
-
-class Stopped(RuntimeError):
-    """The run ended before its last step, for a reason that its message gives."""
-
-
-class Interrupted(Stopped):
-    """A signal came; the run can go on."""
 
 
 class Outcome(NamedTuple):
@@ -319,8 +312,9 @@ class _Run:
         numbers = [number / parallel.world() for number in numbers]
         row: dict[str, Any] = {"step": pending.step, **dict(zip(pending.scalars, numbers, strict=True))}
         row["lr"] = pending.rate
-        row["rate"] = self.monitor.rate(size)
-        row["mfu"] = row["rate"] * self.flops / self.peak / parallel.world()
+        rate = self.monitor.rate(size)
+        known = {"rate": rate, "mfu": rate * self.flops / self.peak / parallel.world()}
+        row |= {name: value for name, value in known.items() if math.isfinite(value)}
         row["time"] = time.time()
         self._name_bad(pending.shares)
         self._watch(row, pending.shares)

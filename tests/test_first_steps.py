@@ -14,7 +14,7 @@ from pluri.cli import override
 from pluri.ssl import checkpoint
 from pluri.ssl.data import Item
 from pluri.ssl.pretrain import pretrain
-from pluri.ssl.train import Stopped
+from pluri.ssl.stopped import Stopped
 
 NAMES = sorted(name for name in recipes.names() if name.endswith("_tiny"))
 MODALITY = {"text": "text", "speech": "speech", "vision": "images"}

@@ -63,9 +63,9 @@ class GlueConfig(TunedConfig):
         ]
 
     def rules(self) -> str:
-        words = [protocols.SAID[self.protocol]]
         changed = {"lr": self.lr, "batch": self.batch, "epochs": self.epochs}
-        words += [f"{name} {', '.join(f'{x:g}' for x in values)}" for name, values in changed.items() if values]
+        given = [f"{name} {' or '.join(f'{x:g}' for x in values)}" for name, values in changed.items() if values]
+        words = [f"{protocols.SAID[self.protocol]}{', but with ' if given else ''}{', '.join(given)}"]
         if self.longest_differs():
             words.append(f"{self.data.longest} tokens")
         if self.pool == "mean":

@@ -35,7 +35,7 @@ def evaluate(
         configs: settings by names such as glue/rte.
         beside: also trains the same architecture from random weights, for the page's figure.
         say: takes lines for the user.
-    Raises: ValueError if no task's files are there; train.Interrupted.
+    Raises: ValueError if no task's files are there; ssl.stopped.Interrupted.
     """
     glue = _Glue(Suite(encoder, seeds, out, say))
     wanted = {config.name: config for config in configs.values()}
@@ -55,8 +55,8 @@ def evaluate(
             glue.diagnostic(wanted["ax"])
     if not glue.suite.rows:
         raise ValueError(f"none of the files of {', '.join(wanted)} is there: is --data.path right?")
-    found = glue.finish() if len(wanted) > 2 else {}
-    page(out, f"GLUE: {encoder}", glue.suite.rows, found)
+    if len(wanted) > 2:
+        page(out, glue.suite.title, glue.suite.rows, glue.finish())
     return glue.suite.rows
 
 
