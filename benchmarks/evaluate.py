@@ -4,44 +4,52 @@
 import argparse
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ..ssl.config import to_dict
-from ..ssl.encoder import Backbone
-from ..ssl.train import Stopped
 from . import scores, tasks, tuned
-from .encoders import load, random_twin, raw_features
-from .finetune import TunedConfig
+from .encoders import RAW, load, random_twin, raw_features
+from .finetune import MissingFiles, TunedConfig
 from .scores import Row
-from .task import TaskConfig
+from .superb.swept import SweptConfig
+from .task import Score, TaskConfig, ZeroShotConfig
 
 
-def evaluate(name: str, task: TaskConfig, encoder: str, seeds: int = 3, beside: bool = True) -> list[Row]:
-    """The encoder's row and, if `beside`, its random twin's and raw features'.
+def evaluate(
+    name: str, task: TaskConfig | ZeroShotConfig, encoder: str, seeds: int = 3, beside: bool = True
+) -> list[Row]:
+    """The encoder's row and, if `beside`, its random twin's and, of tasks that ask for vectors, raw features'.
 
     Args:
         name: suite/task. seeds: of the random twin, and of tasks that train.
     Raises: ValueError for wrong names or data.
     """
     rows = []
+    split = task.split if isinstance(task, TaskConfig) else "test"
 
-    def row(who: str, backbones: Iterable[tuple[int, Backbone]]) -> None:
+    def row(who: str, score: Callable[[int], tuple[Score, dict[str, Any]]], seeds: int = 1) -> None:
         start = time.perf_counter()
-        found = [task.evaluate(backbone, seed) for seed, backbone in backbones]
+        found = [score(seed) for seed in range(seeds)]
         each, chosen = [score.figures for score, _ in found], [chosen for _, chosen in found]
         seconds = time.perf_counter() - start
-        rules = (task.rules(), "test")
+        rules = (task.rules(), split)
         rows.append(Row.of((name, who), found[0][0].main, each, chosen, seconds, to_dict(task), rules, []))
 
+    if isinstance(task, ZeroShotConfig):
+        row(encoder, lambda _: task.evaluate(encoder, None))
+        if beside:
+            row(tuned.TWIN, lambda seed: task.evaluate(encoder, seed), seeds)
+        return rows
     backbone = load(encoder)
-    row(encoder, ((seed, load(encoder)) for seed in range(seeds if task.trains else 1)))
+    row(encoder, lambda seed: task.evaluate(load(encoder), seed), seeds if task.trains else 1)
     if beside and backbone.encoder.config.depth:
-        row(tuned.TWIN, ((seed, random_twin(backbone, seed)) for seed in range(seeds)))
+        row(tuned.TWIN, lambda seed: task.evaluate(random_twin(backbone, seed), seed), seeds)
         if not task.trains:
             who, raw = raw_features(backbone)
-            row(who, [(0, raw)])
+            row(who, lambda seed: task.evaluate(raw, seed))
     return rows
 
 
@@ -58,7 +66,7 @@ def main(words: list[str]) -> None:
     if known.task is None or (known.encoder is None and not asked):
         print("usage: pluri evaluate TASK ENCODER [--data.path P] [--seeds N] [--beside False] [--out DIR] [--field V]")
         print("\n" + "\n".join(f"  {name:<20}{text}" for name, text in tasks.names().items()))
-        print("\nENCODER: a run directory, a Hugging Face folder or hub name, random:RECIPE, fbank, mfcc or pixels.")
+        print(f"\nENCODER: a run directory, a Hugging Face folder or hub name, random:RECIPE, {', '.join(RAW)}.")
         sys.exit(0 if asked else 2)
     from ..cli import override
 
@@ -66,26 +74,32 @@ def main(words: list[str]) -> None:
     configs = {
         name: override(task, rest, f"pluri evaluate {name} ENCODER") for name, task in tasks.find(known.task).items()
     }
-    try:
-        _carry_out(configs, encoder, known, Path("runs") / f"{known.task.replace('/', '-')}-{Path(encoder).name}")
-    except Stopped as stopped:
-        print(f"pluri: {stopped}", file=sys.stderr)
-        sys.exit(1)
+    _carry_out(configs, encoder, known, Path("runs") / f"{known.task.replace('/', '-')}-{Path(encoder).name}")
 
 
 def _carry_out(
-    configs: dict[str, TaskConfig | TunedConfig], encoder: str, known: argparse.Namespace, default: Path
+    configs: dict[str, TaskConfig | ZeroShotConfig | TunedConfig | SweptConfig],
+    encoder: str,
+    known: argparse.Namespace,
+    default: Path,
 ) -> None:
-    """Frozen tasks one by one; fine-tuned ones as their suite does it, in a folder where they can be gone on with."""
-    frozen = {name: task for name, task in configs.items() if isinstance(task, TaskConfig)}
+    """Frozen tasks one by one; those that train as their suite does it, in a folder where they can be gone on with."""
+    frozen = {name: task for name, task in configs.items() if isinstance(task, (TaskConfig, ZeroShotConfig))}
     for name, task in frozen.items():
-        rows = evaluate(name, task, encoder, known.seeds or 3, known.beside != "False")
+        try:
+            rows = evaluate(name, task, encoder, known.seeds or 3, known.beside != "False")
+        except MissingFiles as missing:
+            if len(configs) == 1:
+                raise
+            print(f"{name}: left out: {missing}", flush=True)
+            continue
         print(scores.table(rows), flush=True)
         if known.out is not None:
             scores.write(known.out, rows)
-    trained = {name: task for name, task in configs.items() if isinstance(task, TunedConfig)}
+    trained = {name: task for name, task in configs.items() if isinstance(task, (TunedConfig, SweptConfig))}
     if trained:
         out = known.out or default
+        seeds = known.seeds or (3 if isinstance(next(iter(trained.values())), SweptConfig) else 5)
         suite = tasks.SUITES[next(iter(trained)).split("/")[0]]
-        suite(trained, encoder, known.seeds or 5, known.beside == "True", out, partial(print, flush=True))
+        suite(trained, encoder, seeds, known.beside == "True", out, partial(print, flush=True))
         print(f"everything is in {out}")

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 
 from ..ssl.config import from_dict, to_dict
 from ..ssl.encoder import Backbone
+from ..ssl.parallel import find_device
 from ..ssl.stopped import Interrupted, Stopped
 from .encoders import Start, fingerprint
 from .finetune import Setting, TunedConfig, fine_tune, predict
@@ -143,12 +144,12 @@ class Grid:
         path.write_text(json.dumps({"run": name, "dev": mine}) + "\n")
 
     def best(self) -> Supervised:
-        """The network that did best on the dev split."""
+        """The network that did best on the dev split, on the device that runs are on."""
         from safetensors.torch import load_file
 
         model = Supervised(self.task, copy.deepcopy(self.first.backbone))
         model.load_state_dict(load_file(self.folder / BEST))
-        return model.eval()
+        return model.to(find_device(self.config.loop.device)).eval()
 
 
 def median(runs: list[Run]) -> float:

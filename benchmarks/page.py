@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FILE = "index.html"
 MOST_CLASSES = 20  # of a confusion matrix that is drawn
+FEW_CLASSES = 6  # of one that is drawn large, with its zeros
 COLORS = {PRETRAINED: "#1f5a99", SCRATCH: "#c4591b"}
 
 
@@ -82,7 +83,7 @@ def _scores(made: Page, rows: Sequence[Row]) -> None:
     lines = []
     for row in rows:
         values = row.values()
-        others = ", ".join(f"{name} {value:.4f}" for name, value in row.scores.items() if name != row.main)
+        others = ", ".join(f"{name} {value:.4f}" for name, value in row.besides().items())
         spread = f"{min(values):.4f} to {max(values):.4f}" if len(values) > 1 else ""
         failed = f"{len(row.failed)} failed" if row.failed else ""
         lines.append((row.task, row.encoder, row.main, f"{row.scores[row.main]:.4f}", spread, others, failed))
@@ -164,10 +165,14 @@ def _draw_confusion(axes: "Axes", name: str, references: list[str], predictions:
     classes = sorted({*references, *predictions})
     counts = metrics.confusion(references, predictions, classes)
     share = counts / np.maximum(1, counts.sum(1, keepdims=True))
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    many = len(classes) > FEW_CLASSES
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto" if many else "equal")
+    size = 4 if many else 8
     for i, line in enumerate(counts):
         for k, count in enumerate(line):
-            axes.text(k, i, str(count), ha="center", va="center", fontsize=8, color="w" if share[i, k] > 0.5 else "k")
-    axes.set_xticks(range(len(classes)), classes, rotation=20, fontsize=7)
-    axes.set_yticks(range(len(classes)), classes, fontsize=7)
+            if count or not many:
+                color = "w" if share[i, k] > 0.5 else "k"
+                axes.text(k, i, str(count), ha="center", va="center", fontsize=size, color=color)
+    axes.set_xticks(range(len(classes)), classes, rotation=90 if many else 20, fontsize=size if many else 7)
+    axes.set_yticks(range(len(classes)), classes, fontsize=size if many else 7)
     axes.set_title(name, fontsize=10)

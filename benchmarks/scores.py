@@ -64,6 +64,10 @@ class Row:
         """The main figure of each seed."""
         return [figures[self.main] for figures in self.each]
 
+    def besides(self) -> dict[str, float]:
+        """The medians of the other figures, without those of parts such as "UID/anaphor_gender_agreement"."""
+        return {name: value for name, value in self.scores.items() if name != self.main and "/" not in name}
+
 
 def read(folder: Path) -> list[Row]:
     """The rows of a folder; none if it has no scores.jsonl."""
@@ -86,7 +90,7 @@ def table(rows: list[Row]) -> str:
     for row in rows:
         values = row.values()
         spread = f"  ({min(values):.4f} to {max(values):.4f}, {len(values)} seeds)" if len(values) > 1 else ""
-        others = "  ".join(f"{name} {value:.4f}" for name, value in row.scores.items() if name != row.main)
+        others = "  ".join(f"{name} {value:.4f}" for name, value in row.besides().items())
         lines.append(f"  {row.scores[row.main]:.4f}  {row.encoder}{spread}{f'  {others}' if others else ''}")
         lines += [f"  failed: {words}" for words in row.failed]
     bad = max(chosen.get("bad", 0) for row in rows for chosen in row.chosen)

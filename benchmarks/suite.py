@@ -6,7 +6,8 @@ in the leaderboard's form, OUT/scores.jsonl the rows and OUT/index.html the page
 """
 
 import json
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from .page import page
 from .scores import Row
 
 PREDICTIONS = "predictions"
+DRAW_EVERY = 60.0  # seconds
 
 
 class Suite:
@@ -33,6 +35,7 @@ class Suite:
         self.title = f"{out.name}: {encoder}"
         self.starts, self.scratch = tuned.starts(encoder), tuned.scratch(encoder)
         self.rows: list[Row] = []
+        self.drawn = time.monotonic()
 
     def folder(self, name: str, kind: str) -> Path:
         """Where the runs of a task (suite/task) from one kind of start are."""
@@ -57,11 +60,17 @@ class Suite:
         return grid
 
     def add(self, rows: list[Row]) -> None:
-        """Keeps, writes and prints rows of one task; the page shows all until now."""
+        """Keeps, writes and prints rows of one task; now and then the page is drawn, to be looked at meanwhile."""
         self.rows += rows
         scores.write(self.out, rows)
         self.say(scores.table(rows))
-        page(self.out, self.title, self.rows, {})
+        if time.monotonic() > self.drawn + DRAW_EVERY:
+            self.draw({})
+
+    def draw(self, averages: Mapping[str, float]) -> None:
+        """Draws the page of everything until now."""
+        page(self.out, self.title, self.rows, averages)
+        self.drawn = time.monotonic()
 
     def _write(self, config: TunedConfig, grid: Grid) -> None:
         """The best network's answers for the dev and the hidden parts, in the leaderboard's form."""
@@ -91,6 +100,27 @@ def hidden_answers(config: TunedConfig, grid: Grid, parts: Mapping[str, Dataset]
     return found
 
 
+def run(suite: Suite, configs: Mapping[str, TunedConfig], beside: bool) -> Iterator[tuple[str, Grid]]:
+    """All tasks whose files are there, one after the other; with several, those without files are left out, and named.
+
+    Args:
+        configs: settings by names such as clue/c3. beside: also trains the same architecture from random weights.
+    Returns: each task's name and its runs, when they are done.
+    Raises: ValueError if no task's files are there; ssl.stopped.Interrupted.
+    """
+    for name, config in configs.items():
+        try:
+            grid = suite.task(name, config, beside)
+        except MissingFiles as missing:
+            if len(configs) == 1:
+                raise
+            suite.say(f"{name}: left out: {missing}")
+            continue
+        yield name, grid
+    if not suite.rows:
+        raise ValueError(f"none of the files of {', '.join(configs)} is there: is --data.path right?")
+
+
 def evaluate(
     configs: Mapping[str, TunedConfig], encoder: str, seeds: int, beside: bool, out: Path, say: Callable[[str], None]
 ) -> list[Row]:
@@ -102,13 +132,7 @@ def evaluate(
     Raises: ValueError if no task's files are there; ssl.stopped.Interrupted.
     """
     suite = Suite(encoder, seeds, out, say)
-    for name, config in configs.items():
-        try:
-            suite.task(name, config, beside)
-        except MissingFiles as missing:
-            if len(configs) == 1:
-                raise
-            say(f"{name}: left out: {missing}")
-    if not suite.rows:
-        raise ValueError(f"none of the files of {', '.join(configs)} is there: is --data.path right?")
+    for _ in run(suite, configs, beside):
+        pass
+    suite.draw({})
     return suite.rows

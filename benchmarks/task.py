@@ -83,6 +83,7 @@ class TaskConfig(Config, ABC):
     """Settings of a task and of its protocol."""
 
     trains: ClassVar[bool]  # whether the backbone or a head is trained by steps, so that seeds matter
+    split: ClassVar[str] = "test"  # what is scored
 
     @abstractmethod
     def rules(self) -> str:
@@ -93,6 +94,23 @@ class TaskConfig(Config, ABC):
         """The score of a backbone, which training may change, and what was chosen on the way.
 
         Raises: ValueError for data that cannot be used.
+        """
+
+
+class ZeroShotConfig(Config, ABC):
+    """Settings of a task that a model does by the head that it was pre-trained with; so it is loaded by its name."""
+
+    @abstractmethod
+    def rules(self) -> str:
+        """One line on the protocol, to be printed beside every score."""
+
+    @abstractmethod
+    def evaluate(self, encoder: str, twin: int | None) -> tuple[Score, dict[str, Any]]:
+        """The score of the model of this name, and what was chosen on the way.
+
+        Args:
+            twin: a seed: the same network with random weights is scored in its place.
+        Raises: ValueError for data that cannot be used, or a model without the head.
         """
 
 

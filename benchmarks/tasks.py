@@ -7,18 +7,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import classify, tagging
+from . import classify, suite
 from .finetune import TunedConfig
 from .scores import Row
-from .task import TaskConfig
-from .text import glue, glue_suite
+from .superb import suite as superb_suite
+from .superb import utterance_tasks as superb
+from .superb.swept import SweptConfig
+from .task import TaskConfig, ZeroShotConfig
+from .text import blimp, clue_suite, glue, glue_suite, similarity, squad_suite, superglue_suite, tagging
 
 # One line a task: the listing is the table of contents.
-TASKS: dict[str, Callable[[], TaskConfig | TunedConfig]] = {
+TASKS: dict[str, Callable[[], TaskConfig | ZeroShotConfig | TunedConfig | SweptConfig]] = {
     "classify/knn": classify.knn,
     "classify/linear": classify.linear_probe,
     "classify/finetune": classify.finetune,
     "tagging/linear": tagging.linear_probe,
+    "tagging/pos": tagging.pos,
+    "tagging/ner": tagging.ner,
+    "similarity/cosine": similarity.cosine,
+    "blimp/pairs": blimp.pairs,
     "glue/cola": glue.cola,
     "glue/sst2": glue.sst2,
     "glue/mrpc": glue.mrpc,
@@ -29,12 +36,50 @@ TASKS: dict[str, Callable[[], TaskConfig | TunedConfig]] = {
     "glue/rte": glue.rte,
     "glue/wnli": glue.wnli,
     "glue/ax": glue.ax,
+    "superglue/boolq": superglue_suite.boolq,
+    "superglue/cb": superglue_suite.cb,
+    "superglue/copa": superglue_suite.copa,
+    "superglue/multirc": superglue_suite.multirc,
+    "superglue/record": superglue_suite.record,
+    "superglue/rte": superglue_suite.rte,
+    "superglue/wic": superglue_suite.wic,
+    "superglue/wsc": superglue_suite.wsc,
+    "superglue/axb": superglue_suite.axb,
+    "superglue/axg": superglue_suite.axg,
+    "clue/afqmc": clue_suite.afqmc,
+    "clue/tnews": clue_suite.tnews,
+    "clue/iflytek": clue_suite.iflytek,
+    "clue/cmnli": clue_suite.cmnli,
+    "clue/ocnli": clue_suite.ocnli,
+    "clue/csl": clue_suite.csl,
+    "clue/cluewsc": clue_suite.cluewsc,
+    "clue/c3": clue_suite.c3,
+    "clue/chid": clue_suite.chid,
+    "fewclue/bustm": clue_suite.bustm,
+    "fewclue/eprstmt": clue_suite.eprstmt,
+    "fewclue/tnews": clue_suite.few_tnews,
+    "squad/v1": squad_suite.v1,
+    "squad/v2": squad_suite.v2,
+    "squad/drcd": squad_suite.drcd,
+    "squad/cmrc": squad_suite.cmrc,
+    "superb/ks": superb.ks,
+    "superb/ic": superb.ic,
+    "superb/sid": superb.sid,
+    "superb/er": superb.er,
 }
 
 # How the tasks of a suite for which networks are trained are carried out: settings of each, encoder, seeds, whether the
 # same network is trained from random weights as well, folder, and where lines for the user go.
 Evaluate = Callable[[dict[str, Any], str, int, bool, Path, Callable[[str], None]], list[Row]]
-SUITES: dict[str, Evaluate] = {"glue": glue_suite.evaluate}
+SUITES: dict[str, Evaluate] = {
+    "tagging": suite.evaluate,
+    "glue": glue_suite.evaluate,
+    "squad": squad_suite.evaluate,
+    "superglue": superglue_suite.evaluate,
+    "clue": clue_suite.evaluate,
+    "fewclue": suite.evaluate,
+    "superb": superb_suite.evaluate,
+}
 
 
 def names() -> dict[str, str]:
@@ -42,7 +87,7 @@ def names() -> dict[str, str]:
     return {name: (inspect.getdoc(task) or "").split("\n")[0] for name, task in TASKS.items()}
 
 
-def find(name: str) -> dict[str, TaskConfig | TunedConfig]:
+def find(name: str) -> dict[str, TaskConfig | ZeroShotConfig | TunedConfig | SweptConfig]:
     """The task of a name, or all tasks of a suite.
 
     Raises: ValueError, with the nearest names, if there is none.

@@ -11,14 +11,17 @@ import pytest
 import torch
 
 from pluri import recipes
+from pluri.benchmarks import evaluate
+from pluri.benchmarks.scores import read
+from pluri.benchmarks.text.blimp import BlimpConfig, PairsConfig
 from pluri.benchmarks.text.minimal_pairs import (
     Pair,
     accuracies,
-    evaluate_blimp,
     load_masked_model,
     pseudo_log_likelihoods,
     read_blimp,
     read_pairs,
+    score_pairs,
 )
 from pluri.ssl import checkpoint
 from pluri.text import tokenizer as wordpiece
@@ -239,10 +242,11 @@ def test_a_folder_is_evaluated_as_pair_by_pair(tmp_path, folder, prose):
             one, other = (pseudo_log_likelihoods(model, [row[key]])[0] for key in ("sentence_good", "sentence_bad"))
             right[name] += int(one > other)
     assert right["one"] != right["two"]
-    found = evaluate_blimp(model, tmp_path / "blimp")
+    pairs = read_blimp(tmp_path / "blimp")
+    found = accuracies(pairs, *score_pairs(model, pairs))
     assert (found["UID/one"], found["UID/two"]) == (right["one"] / 16, right["two"] / 16)
     assert found["accuracy"] == found["field/syntax"] == pytest.approx((right["one"] + right["two"]) / 32)
-    assert evaluate_blimp(model, tmp_path / "blimp" / "data") == found
+    assert read_blimp(tmp_path / "blimp" / "data") == pairs
 
 
 @pytest.mark.parametrize(
@@ -288,3 +292,49 @@ def test_the_published_pairs_are_read_and_scored_as_by_transformers(folder, voca
     some = [sentence for pair in pairs[::400] for sentence in pair[:2]]
     found = pseudo_log_likelihoods(load_masked_model(str(path)), some, "word_l2r")
     assert found == pytest.approx([slow(theirs, vocabulary[1], x, "word_l2r") for x in some], abs=1e-4, rel=0)
+
+
+def write_pairs(folder, count, words):
+    """Two paradigms of pairs of sentences of equal length, of which neither is better."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for name, field in (("one", "syntax"), ("two", "semantics")):
+        drawn = rng.choice(words, (count, 2, 5))
+        rows = [{**ROW, "sentence_good": " ".join(a), "sentence_bad": " ".join(b)} for a, b in drawn.tolist()]
+        rows = [{**row, "UID": name, "field": field, "linguistics_term": f"{name}_of"} for row in rows]
+        (folder / f"{name}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+
+
+def test_the_command_writes_a_row_with_each_paradigm_and_its_random_twin_beside_it(
+    tmp_path, folder, vocabulary, capsys
+):
+    words = [token for token in vocabulary[1].get_vocab() if token.isalpha() and token.isascii()]
+    write_pairs(tmp_path / "blimp", 120, words)
+    path = str(folder("BertForMaskedLM")[0])
+    command = ["blimp", path, "--data.path", str(tmp_path / "blimp"), "--out", str(tmp_path / "out"), "--seeds", "2"]
+    evaluate.main([*command, "--hiding", "word_l2r"])
+    said = capsys.readouterr().out
+    assert "2 of BLiMP's 67 paradigms are there" in said and "UID" not in said and "PLL-word-l2r" in said
+    mine, twin = read(tmp_path / "out")
+    groups = {"accuracy", "field/syntax", "field/semantics", "UID/one", "UID/two"}
+    assert mine.scores.keys() == {*groups, "linguistics_term/one_of", "linguistics_term/two_of"}
+    assert (mine.task, mine.encoder, mine.main, twin.encoder) == ("blimp/pairs", path, "accuracy", "random twin")
+    pairs = read_blimp(tmp_path / "blimp")
+    model = load_masked_model(path)
+    assert mine.each == [accuracies(pairs, *score_pairs(model, pairs, "word_l2r"))] and mine.chosen[0]["pairs"] == 240
+    assert len(twin.each) == 2 and twin.each[0] != twin.each[1] != mine.each[0]
+    assert abs(twin.scores["accuracy"] - 0.5) < 0.1
+
+
+def test_a_twin_has_other_weights_of_the_same_network_and_its_seed_decides(tmp_path, folder, vocabulary):
+    words = [token for token in vocabulary[1].get_vocab() if token.isalpha() and token.isascii()]
+    write_pairs(tmp_path / "blimp", 40, words)
+    path = str(folder("BertForPreTraining")[0])
+    config = BlimpConfig(data=PairsConfig(path=str(tmp_path / "blimp")), device="cpu")
+    assert config.evaluate(path, 3)[0] == config.evaluate(path, 3)[0] != config.evaluate(path, 4)[0]
+
+
+def test_a_folder_that_is_not_there_is_refused_in_one_line(tmp_path):
+    for path in ("", str(tmp_path / "nowhere")):
+        with pytest.raises(ValueError, match="set --data.path to BLiMP's folder"):
+            BlimpConfig(data=PairsConfig(path=path)).evaluate("x", None)

@@ -10,8 +10,11 @@ import pytest
 import torch
 
 import pluri
-from pluri.benchmarks import encoders, tagging
-from pluri.benchmarks.tagging import NO_WORD, Sentence, Tagged, TaggedConfig, TagProbeConfig, read, read_conllu
+from pluri.benchmarks import encoders
+from pluri.benchmarks.finetune import MissingFiles
+from pluri.benchmarks.text import tagging
+from pluri.benchmarks.text.tagging import TaggedConfig, TagProbeConfig
+from pluri.benchmarks.text.words import NO_WORD, Sentence, Tagged, read_conllu, read_treebank
 from pluri.ssl.blocks import EncoderConfig
 from pluri.ssl.encoder import Backbone, Encoder
 from pluri.text import tokenizer as wordpiece
@@ -38,6 +41,9 @@ WORDS = {
     "a": "DET",
     "unbelievable": "ADJ",
 }
+
+
+TAGS = sorted(set(WORDS.values()))
 
 
 def sentences(n, seed=0):
@@ -80,7 +86,12 @@ def test_contractions_and_empty_nodes_are_not_words(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("1\tone\tcolumn\n", "line 1"), (SAMPLE + "x" + "\t_" * 9 + "\n", "line 11"), ("\n# nothing\n", "no sentence")],
+    [
+        ("1\tone\tcolumn\n", "line 1"),
+        (SAMPLE + "x" + "\t_" * 9 + "\n", "line 11"),
+        ("\n# nothing\n", "no sentence"),
+        ("1\tCall" + "\t_" * 8 + "\n", "leaves column 4 .upos. empty: set --data.tags xpos"),
+    ],
 )
 def test_a_file_of_another_form_is_refused_by_name_and_line(text, words, tmp_path):
     path = tmp_path / "broken.conllu"
@@ -89,53 +100,60 @@ def test_a_file_of_another_form_is_refused_by_name_and_line(text, words, tmp_pat
         read_conllu(path)
 
 
-def test_bytes_that_are_no_text_are_refused_by_name(tmp_path):
+def test_bytes_that_are_no_text_are_refused_by_name_and_line(tmp_path):
     path = tmp_path / "latin.conllu"
-    path.write_bytes(b"1\tcaf\xe9" + b"\t_" * 8)
-    with pytest.raises(ValueError, match="latin.conllu is not UTF-8"):
+    path.write_bytes(b"# a\n1\tcaf\xe9" + b"\t_" * 8)
+    with pytest.raises(ValueError, match="latin.conllu, line 2: not UTF-8"):
         read_conllu(path)
 
 
-def test_a_folder_without_both_parts_is_refused(tmp_path, tokenizer):
-    for path in ("", str(tmp_path / "nowhere"), str(tmp_path)):
-        with pytest.raises(ValueError, match=r"data\.path|needs files"):
-            read(TaggedConfig(path=path), tokenizer)
+def test_a_folder_without_both_parts_is_refused(tmp_path):
+    for path in ("", str(tmp_path / "nowhere")):
+        with pytest.raises(ValueError, match=r"set --data\.path"):
+            read_treebank(path, "upos")
+    write(tmp_path / "x-test.conllu", sentences(2))
+    with pytest.raises(MissingFiles, match=r"needs \*train\*.conllu"):
+        read_treebank(str(tmp_path), "upos")
 
 
-def test_each_word_has_its_tag_at_its_first_token_as_transformers_aligns_words(tokenizer):
+def test_several_files_of_a_part_are_read_as_one(tmp_path):
+    for name, count in (("x-train-a", 3), ("x-train-b", 4), ("x-dev", 2)):
+        write(tmp_path / f"{name}.conllu", sentences(count))
+    found = read_treebank(str(tmp_path), "upos")
+    assert [len(found[part]) for part in ("train", "dev", "test")] == [7, 2, 0]
+
+
+@pytest.mark.parametrize("longest", [8, 128])
+def test_each_word_has_its_tag_at_its_first_token_as_transformers_aligns_words(longest, tokenizer):
     from transformers import PreTrainedTokenizerFast
 
     theirs = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
-    numbers = {tag: i for i, tag in enumerate(sorted(set(WORDS.values())))}
-    found = sentences(40)
-    data = Tagged(found, tokenizer, numbers, 128)
+    found = [*sentences(40), Sentence(["cat", "\0", "the\u200b", "a"], ["NOUN", "ADJ", "DET", "DET"])]
+    data = Tagged(found, tokenizer, TAGS, longest)
     several = 0
-    for (ids, tags), sentence in zip(data.items, found, strict=True):
-        encoded = theirs(sentence.words, is_split_into_words=True, add_special_tokens=False)
-        assert ids[1:-1] == encoded["input_ids"]
+    for (ids, tags), seen, sentence in zip(data.items, data.seen, found, strict=True):
+        encoded = theirs(
+            sentence.words, is_split_into_words=True, add_special_tokens=False, truncation=True, max_length=longest - 2
+        )
+        assert ids[1:-1] == encoded["input_ids"] and len(ids) <= longest
         wanted, last = [], None
         for word in encoded.word_ids():
             assert word is not None
-            wanted.append(NO_WORD if word == last else numbers[sentence.tags[word]])
+            wanted.append(NO_WORD if word == last else TAGS.index(sentence.tags[word]) + 1)
             last = word
         several += wanted.count(NO_WORD)
         assert tags == [NO_WORD, *wanted, NO_WORD]
-    assert several > 10 and data.left_out == 0
-
-
-def test_words_beyond_the_longest_row_are_left_out_and_counted(tokenizer):
-    numbers = {tag: i for i, tag in enumerate(sorted(set(WORDS.values())))}
-    found = sentences(40)
-    data = Tagged(found, tokenizer, numbers, 8)
-    kept = sum(tag != NO_WORD for _, tags in data.items for tag in tags)
-    assert max(map(len, (ids for ids, _ in data.items))) <= 8
-    assert 0 < data.left_out == sum(len(s.words) for s in found) - kept
+        assert [word for word, one in enumerate(seen) if one] == sorted(
+            {word for word in encoded.word_ids() if word is not None}
+        )
+    words = sum(len(sentence.words) for sentence in found)
+    assert several > 10 and data.unread == words - sum(tag != NO_WORD for _, tags in data.items for tag in tags) >= 1
+    assert (data.unread > 1) == (longest == 8)
 
 
 @pytest.mark.parametrize("layer", [-1, 0, 1, 2])
 def test_states_of_words_are_those_of_each_sentence_alone(layer, tokenizer, backbone):
-    numbers = {tag: i for i, tag in enumerate(sorted(set(WORDS.values())))}
-    data = Tagged(sentences(30), tokenizer, numbers, 128)
+    data = Tagged(sentences(30), tokenizer, TAGS, 128)
     found = tagging.word_states(backbone, data, layer)
     wanted = []
     with torch.no_grad():
@@ -152,27 +170,26 @@ def test_states_of_words_are_those_of_each_sentence_alone(layer, tokenizer, back
 
 
 def test_the_tag_of_a_word_alone_equals_a_count(tokenizer):
-    numbers = {"A": 0, "B": 1, "C": 2}
+    names = ["A", "B", "C"]
     rng = np.random.default_rng(1)
 
     def drawn(n, words):
-        return [
-            Sentence(list(rng.choice(words, 5)), list(rng.choice(list(numbers), 5, p=[0.2, 0.5, 0.3])))
-            for _ in range(n)
-        ]
+        return [Sentence(list(rng.choice(words, 5)), list(rng.choice(names, 5, p=[0.2, 0.5, 0.3]))) for _ in range(n)]
 
-    train = Tagged(drawn(50, ["cat", "the", "a", "runs"]), tokenizer, numbers, 64)
-    test = Tagged(drawn(20, list(WORDS)), tokenizer, numbers, 64)
+    train = Tagged(drawn(50, ["cat", "the", "a", "runs"]), tokenizer, names, 64)
+    test = Tagged(drawn(20, list(WORDS)), tokenizer, names, 64)
     counts, every = {}, Counter()
     for ids, tags in train.items:
         for token, tag in zip(ids, tags, strict=True):
             if tag != NO_WORD:
                 counts.setdefault(token, Counter())[tag] += 1
                 every[tag] += 1
-    predicted, labels = tagging.most_frequent(train, test, 3)
+    predicted, labels = tagging.most_frequent(train, test)
     asked = [(token, tag) for ids, tags in test.items for token, tag in zip(ids, tags, strict=True) if tag != NO_WORD]
     assert labels.tolist() == [tag for _, tag in asked]
-    assert predicted.tolist() == [min(range(3), key=lambda t: (-counts.get(token, every)[t], t)) for token, _ in asked]
+    assert predicted.tolist() == [
+        min(range(1, 4), key=lambda t: (-counts.get(token, every)[t], t)) for token, _ in asked
+    ]
 
 
 def test_the_probe_finds_tags_that_the_words_give_away(tmp_path, backbone):

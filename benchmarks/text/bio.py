@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ..tagging import Sentence
 from .examples import text_of
+from .words import Sentence
 
 DOCUMENT = "-DOCSTART-"  # the word of CoNLL-2003's lines between documents
 

@@ -11,7 +11,6 @@ from ...ssl.config import to_dict
 from ..encoders import Start, text_tokenizer
 from ..finetune import MissingFiles, predict
 from ..grid import BEST, BEST_OF, Grid, backbone_of
-from ..page import page
 from ..scores import Row
 from ..suite import PREDICTIONS, Suite, hidden_answers
 from ..task import Score
@@ -55,8 +54,7 @@ def evaluate(
             glue.diagnostic(wanted["ax"])
     if not glue.suite.rows:
         raise ValueError(f"none of the files of {', '.join(wanted)} is there: is --data.path right?")
-    if len(wanted) > 2:
-        page(out, glue.suite.title, glue.suite.rows, glue.finish())
+    glue.suite.draw(glue.finish() if len(wanted) > 2 else {})
     return glue.suite.rows
 
 

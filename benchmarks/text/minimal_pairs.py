@@ -191,14 +191,10 @@ def accuracies(pairs: Sequence[Pair], good: np.ndarray, bad: np.ndarray) -> dict
     return {**means, **{f"UID/{paradigm}": share for paradigm, share in shares.items()}}
 
 
-def evaluate_blimp(model: Bert, folder: Path, hiding: Hiding = "token", batch: int = 8192) -> dict[str, float]:
-    """The accuracies of a masked language model on BLiMP, under the names that `accuracies` gives them.
-
-    Args:
-        batch: tokens that are computed at once.
-    Raises: ValueError for a folder that cannot be read.
-    """
-    pairs = read_blimp(folder)
+def score_pairs(
+    model: Bert, pairs: Sequence[Pair], hiding: Hiding = "token", batch: int = 8192
+) -> tuple[np.ndarray, np.ndarray]:
+    """(pairs,) the `pseudo_log_likelihoods` of the grammatical sentences, and (pairs,) those of the others."""
     sentences = [pair.good for pair in pairs] + [pair.bad for pair in pairs]
     good, bad = np.split(pseudo_log_likelihoods(model, sentences, hiding, batch), 2)
-    return accuracies(pairs, good, bad)
+    return good, bad

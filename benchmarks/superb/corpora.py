@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which corpus a folder holds, told by its files, and how the tasks with classes of whole utterances read it."""
+
+from pathlib import Path
+
+from ..finetune import MissingFiles
+from .an4 import an4_identification
+from .emodb import emodb
+from .fluent import SLOTS, fluent_speech_commands
+from .fsdd import fsdd
+from .iemocap import FOLDS, iemocap
+from .listings import need_folder
+from .manifest import labelled
+from .speech_commands import NOISE, speech_commands
+from .swept import Fold
+from .utterances import Parts, measured
+from .voxceleb import voxceleb1_identification
+
+TABLES = (".tsv", ".csv", ".jsonl")
+
+
+def keywords(path: str, test: str) -> list[Fold]:
+    """KS: Speech Commands with its test archive (which is looked for beside it) or its own lists, FSDD, a manifest.
+
+    Raises: MissingFiles if it is none of these.
+    """
+    root = _start(path)
+    if root.suffix in TABLES:
+        return _one(labelled(root))
+    for folder in (root, root / "speech_commands_v0.01", root / "speech_commands_v0.02"):
+        beside = sorted(folder.parent.glob("speech_commands_test_set_v*"))
+        same = [one for one in beside if one.name[-4:] == folder.name[-4:]]
+        archive = Path(test) if test else next(iter(same or beside), None)
+        if (folder / NOISE).is_dir() and archive is not None:
+            return _one(speech_commands(folder, archive), official=folder.name != "speech_commands_v0.02")
+        if (folder / "validation_list.txt").is_file():
+            if test:
+                raise ValueError(f"{folder} has no {NOISE}, so --data.test has no use: name the training archive")
+            return _one(speech_commands(folder))
+    if (root / "recordings").is_dir():
+        return _one(fsdd(root))
+    raise _missing(root, "speech_commands_v0.01 with _background_noise_, FSDD's recordings, or a manifest")
+
+
+def intents(path: str) -> list[Fold]:
+    """IC: Fluent Speech Commands, or a manifest with the columns action, object and location. Raises MissingFiles."""
+    root = _start(path)
+    if root.suffix in TABLES:
+        return _one(labelled(root, SLOTS))
+    for folder in (root, root / "fluent_speech_commands_dataset"):
+        if (folder / "data" / "train_data.csv").is_file():
+            return _one(fluent_speech_commands(folder), official=True)
+    raise _missing(root, "data/train_data.csv of Fluent Speech Commands, or a manifest")
+
+
+def speakers(path: str, listing: str) -> list[Fold]:
+    """SID: VoxCeleb1 with its identification list, FSDD, AN4, or a manifest. Raises MissingFiles."""
+    root = _start(path)
+    if root.suffix in TABLES:
+        return _one(labelled(root))
+    for folder in (root, root / "VoxCeleb1"):
+        if listing or (folder / "iden_split.txt").is_file() or (folder / "veri_test_class.txt").is_file():
+            return _one(voxceleb1_identification(folder, Path(listing) if listing else None), official=True)
+    if (root / "recordings").is_dir():
+        return _one(fsdd(root, "speaker"))
+    if (root / "etc" / "an4_train.fileids").is_file():
+        return _one(an4_identification(root))
+    raise _missing(root, "VoxCeleb1's iden_split.txt, FSDD's recordings, AN4's etc, or a manifest")
+
+
+def emotions(path: str, clean: bool, wanted: tuple[int, ...]) -> list[Fold]:
+    """ER: IEMOCAP in five folds, EMO-DB in one for each speaker, or a manifest, which has one fold.
+
+    Raises: MissingFiles if it is none of these.
+    """
+    root = _start(path)
+    if root.suffix in TABLES:
+        if wanted:
+            raise ValueError(f"{root} has one fold: leave --folds-used away")
+        if clean:
+            raise ValueError(f"--protocol clean is for IEMOCAP; {root} says itself what dev is")
+        return _one(labelled(root, apart=True))
+    for folder in (root, root / "IEMOCAP", root / "IEMOCAP_full_release"):
+        if (folder / "Session1").is_dir():
+            return [Fold(f"fold{fold}", measured(iemocap(folder, fold, clean)), not clean) for fold in wanted or FOLDS]
+    if (root / "wav").is_dir():
+        if clean:
+            raise ValueError("--protocol clean is for IEMOCAP; EMO-DB's dev has a speaker of its own anyway")
+        count = len({file.name[:2] for file in (root / "wav").glob("*.wav")})
+        return [Fold(f"fold{n}", measured(emodb(root, n)), False) for n in wanted or range(1, count + 1)]
+    raise _missing(root, "IEMOCAP's Session1 to Session5, EMO-DB's wav, or a manifest")
+
+
+def _start(path: str) -> Path:
+    if not path:
+        raise ValueError("no data named: set --data.path to the corpus's folder or to a manifest")
+    return Path(path) if Path(path).suffix in TABLES else need_folder(Path(path))
+
+
+def _one(parts: Parts, official: bool = False) -> list[Fold]:
+    return [Fold("", measured(parts), official)]
+
+
+def _missing(root: Path, wanted: str) -> MissingFiles:
+    return MissingFiles(f"{root} holds none of what the task can read: it wants {wanted}")

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a probe reads of a frozen encoder: a learned mean of all layers, one layer, or all of them side by side.
+
+Yang et al. 2021 (arXiv:2105.01051, section 3); equal to s3prl@ec8064b, upstream/interfaces.py (`Featurizer`).
+Shape letters: G groups of probes that see the same batch, K probes of a group, N vectors, L layers, D width.
+"""
+
+import dataclasses
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...ssl.config import Config
+from ...ssl.encoder import FrontEnd
+
+_SAMPLES = 1_600_000  # long enough for the distance of frames to show
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeaturizerConfig(Config):
+    """How layers become one vector a frame. Defaults: SUPERB's."""
+
+    kind: Literal["weighted", "layer", "concat"] = "weighted"  # softmax-weighted mean; one layer; all, side by side
+    layer: int = 0  # of "layer": 0 the encoder's input, k the output of block k
+    normalize: bool = False  # each layer's vectors to zero mean and unit variance before, as s3prl's option does
+
+    def __post_init__(self) -> None:
+        if self.layer and self.kind != "layer":
+            raise ValueError(f"featurizer.layer={self.layer} has no effect: set featurizer.kind=layer")
+
+    def layers(self, depth: int) -> tuple[int, ...]:
+        """The layers that are read of an encoder with so many blocks. Raises ValueError for one that it has not."""
+        if self.kind != "layer":
+            return tuple(range(depth + 1))
+        if not 0 <= self.layer <= depth:
+            raise ValueError(f"featurizer.layer={self.layer} is not one of 0 (the encoder's input) to {depth}")
+        return (self.layer,)
+
+    def width(self, layers: int, width: int) -> int:
+        """D of what the probe reads."""
+        return layers * width if self.kind == "concat" else width
+
+
+def mix(x: Tensor, weights: Tensor) -> Tensor:
+    """The mean of the layers, weighted by the softmax of each probe's weights.
+
+    Args:
+        x: (G, N, L, D), or (1, N, L, D) for all groups. weights: (G, K, L), 0 at first.
+    Returns: (G, K, N, D).
+    """
+    return torch.einsum("gnld,gkl->gknd", x, weights.softmax(-1))
+
+
+def concatenate(x: Tensor) -> Tensor:
+    """(G, N, L, D) to (G, 1, N, L D)."""
+    return x.flatten(2)[:, None]
+
+
+def normalized(x: Tensor) -> Tensor:
+    """(..., D): layer norm without scale and shift."""
+    return F.layer_norm(x, x.shape[-1:])
+
+
+def hop(front_end: FrontEnd) -> int:
+    """Samples (16 kHz) from one frame to the next."""
+    lengths = torch.tensor([_SAMPLES, 2 * _SAMPLES])
+    first, second = front_end.unit_lengths(torch.empty(1).expand(2, 2 * _SAMPLES), lengths).tolist()
+    return round(_SAMPLES / (second - first))
+
+
+def frames(samples: int, hop: int, have: int) -> int:
+    """How many of a clip's frames are used: s3prl cuts at samples / hop, rounded; one is always left."""
+    return min(have, max(1, round(samples / hop)))

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of SUPERB's tasks: scores beside the leaderboard's, learning curves of each rate, and the layers' shares."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import scores
+from ..report import Page, new_figure
+from ..scores import Row
+from . import overall
+from .sweep import Run
+from .swept import RESULT, read_runs
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FILE = "index.html"
+
+
+def page(out: Path) -> None:
+    """Writes the page of all rows in a folder, and of the sweeps that they name."""
+    rows = [row for row in scores.read(out) if row.task.startswith("superb/")]
+    made = Page(f"SUPERB: {', '.join(dict.fromkeys(row.encoder for row in rows))}")
+    for task in dict.fromkeys(row.task for row in rows):
+        mine = [row for row in rows if row.task == task]
+        made.heading(task)
+        _scores(made, mine)
+        _rates(made, mine)
+        for row in mine:
+            runs = _runs(row)
+            if runs:
+                made.figure(curves(runs), f"{row.encoder}: dev accuracy of every learning rate over the steps; seeds")
+        if any(row.chosen[0]["layers"] and len(row.chosen[0]["layers"][0]) > 1 for row in mine):
+            made.figure(layers(mine), "the share of each layer (0: the encoder's input) of the chosen rate, each seed")
+    made.save(out / FILE)
+
+
+def _scores(made: Page, rows: Sequence[Row]) -> None:
+    lines = []
+    for row in rows:
+        values = row.values()
+        others = ", ".join(f"{name} {value:.4f}" for name, value in row.scores.items() if name != row.main)
+        spread = f"{min(values):.4f} to {max(values):.4f}" if len(values) > 1 else ""
+        lines.append((row.encoder, f"{row.scores[row.main]:.4f}", spread, f"{row.chosen[0]['lr']:g}", others))
+    made.table(("encoder", f"{rows[0].main}, {rows[0].split}", "range", "learning rate", "besides"), lines)
+    for words in dict.fromkeys(row.protocol for row in rows):
+        made.text(words, note=True)
+    for words in dict.fromkeys(note for row in rows for note in row.chosen[0]["notes"]):
+        made.text(words, note=True)
+    if rows[0].protocol.startswith("SUPERB"):
+        _leaderboard(made, rows[0])
+
+
+def _leaderboard(made: Page, row: Row) -> None:
+    name = f"{row.task.split('/')[1]}/{row.main}"
+    if name in overall.COLUMNS:
+        place = overall.COLUMNS.index(name)
+        made.text("The leaderboard, in percent (superbbenchmark/website-react@cacb90e, backend/utils.py):")
+        known = [(one.model, one.data, f"{one.figures[place]:.2f}") for one in overall.ROWS]
+        made.table(("model", "pre-trained on", row.main), known)
+
+
+def _rates(made: Page, rows: Sequence[Row]) -> None:
+    rates = sorted({cell["lr"] for row in rows for cell in row.chosen[0]["grid"]}, reverse=True)
+    lines = []
+    for row in rows:
+        cells = {cell["lr"]: cell for cell in row.chosen[0]["grid"]}
+        lines.append((row.encoder, *(f"{cells[rate]['dev']:.4f}" if rate in cells else "" for rate in rates)))
+    made.text("Median dev accuracy of each learning rate:")
+    made.table(("encoder", *(f"{rate:g}" for rate in rates)), lines)
+
+
+def _runs(row: Row) -> list[Run]:
+    """All runs of a row's sweeps; of several folds, the first's."""
+    found: list[Run] = []
+    for folder in map(Path, row.chosen[0]["sweeps"]):
+        places = [folder] if (folder / RESULT).is_file() else sorted(folder.glob(f"*/{RESULT}"))
+        if places:
+            found += read_runs(places[0] if places[0].is_dir() else places[0].parent)
+    return found
+
+
+def curves(runs: Sequence[Run]) -> "Figure":
+    """The figure on dev over the steps: a colour for each rate, a line for each seed."""
+    figure = new_figure(8.0, 3.2)
+    dev, loss = figure.subplots(1, 2)
+    rates = sorted({run.rate for run in runs}, reverse=True)
+    for run in runs:
+        color = f"C{rates.index(run.rate)}"
+        steps = [point[0] for point in run.curve]
+        for axes, place in ((loss, 1), (dev, 2)):
+            name = f"{run.rate:g}" if run.seed == runs[0].seed else None
+            axes.plot(steps, [point[place] for point in run.curve], color=color, label=name, linewidth=1.0)
+    dev.set_title("dev", fontsize=10)
+    loss.set_title("training loss", fontsize=10)
+    loss.set_yscale("log")
+    for axes in (dev, loss):
+        axes.set_xlabel("step")
+        axes.spines[["top", "right"]].set_visible(False)
+    dev.legend(frameon=False, fontsize=8, title="learning rate", title_fontsize=8)
+    return figure
+
+
+def layers(rows: Sequence[Row]) -> "Figure":
+    """Bars of the layers' shares, encoder by encoder."""
+    drawn = [row for row in rows if row.chosen[0]["layers"] and len(row.chosen[0]["layers"][0]) > 1]
+    figure = new_figure(max(4.0, 3.0 * len(drawn)), 2.6)
+    for axes, row in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
+        _bars(axes, row.encoder, row.chosen[0]["layers"])
+    return figure
+
+
+def _bars(axes: "Axes", name: str, shares: list[list[float]]) -> None:
+    width = 0.8 / len(shares)
+    for number, one in enumerate(shares):
+        places = [layer + (number - (len(shares) - 1) / 2) * width for layer in range(len(one))]
+        axes.bar(places, one, width, color="#1f5a99", alpha=0.5 + 0.5 * number / len(shares))
+    axes.axhline(1 / len(shares[0]), color="#999", linewidth=0.8, linestyle=":")
+    axes.set_title(name[-30:], fontsize=9)
+    axes.set_xticks(range(len(shares[0])))
+    axes.set_xlabel("layer")
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The feature store: the frozen encoder runs once, and the states of all clips lie on disk, memory-mapped.
+
+FOLDER/KEY/states.bin holds frames (L, D) back to back, in the order in which they were encoded; index.bin two int64 a
+clip: its first frame and its frames (0: not there yet, -1: cannot be read, and bad_items.jsonl says why). A clip is
+listed after its frames are written, so a fill that was cut off goes on where it stopped.
+Shape letters: n clips, N frames of all clips, L layers, D width.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...ssl.config import Config
+from .clips import Clips, batches, loaded
+from .featurizer import hop
+from .states import Frames, Online, Reading, States
+
+_VERSION = 1  # of the layout
+TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+_EVERY = 20.0  # seconds between lines on a fill
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoreConfig(Config):
+    """Where states are kept."""
+
+    path: str = ""  # folder; "": OUT/store
+    gigabytes: float = 50.0  # more than this is not written: the encoder runs online instead; 0: always
+    dtype: Literal["fp16", "bf16", "fp32"] = "fp16"
+    seconds: float = 60.0  # of audio, padded, that the encoder takes at once
+    threads: int = 4  # that read audio
+
+
+class Size(NamedTuple):
+    """What a store will hold, from the lengths in the files' headers."""
+
+    frames: int
+    layers: int
+    width: int
+    bytes: int
+
+
+def estimate(clips: Clips, reading: Reading, dtype: str) -> Size:
+    """The size of a store; frames at the ends of clips may make it a little smaller."""
+    step = hop(reading.backbone.front_end) / 16_000
+    count = sum(1 if reading.pooled else math.ceil(clips.seconds(i) / step) for i in range(len(clips)))
+    layers, width = len(reading.layers), reading.width
+    return Size(count, layers, width, count * layers * width * TYPES[dtype].itemsize)
+
+
+class Store(States):
+    """The states of clips on disk.
+
+    Args:
+        folder: of this store alone; it is made, or gone on with.
+    """
+
+    def __init__(self, folder: Path, clips: Clips, reading: Reading, dtype: str) -> None:
+        self.folder, self.clips, self.reading, self.dtype = folder, clips, reading, TYPES[dtype]
+        self.shape = (len(reading.layers), reading.width)
+        self._bits = np.dtype({2: np.int16, 4: np.int32}[self.dtype.itemsize])  # numpy has no bfloat16
+        folder.mkdir(parents=True, exist_ok=True)
+        index = folder / "index.bin"
+        if not index.is_file():
+            index.write_bytes(bytes(16 * len(clips)))
+        self.index = np.memmap(index, dtype=np.int64, mode="r+", shape=(len(clips), 2))
+        self.bad: dict[int, str] = {}
+        self._map: Tensor | None = None
+
+    @property
+    def missing(self) -> int:
+        """How many clips have not been looked at yet."""
+        return int((self.index[:, 1] == 0).sum())
+
+    def fill(self, seconds: float, threads: int, say: Callable[[str], None]) -> None:
+        """Encodes what is missing.
+
+        Raises: ValueError for states that the type cannot hold, or if another process fills the same store.
+        """
+        todo = [batch for batch in batches(self.clips, seconds) if (self.index[batch, 1] == 0).any()]
+        if todo:
+            with (self.folder / "states.bin").open("ab") as lock, (self.folder / "states.bin").open("r+b") as file:
+                _lock(lock, self.folder)
+                file.seek(self._end() * math.prod(self.shape) * self.dtype.itemsize)
+                self._encode(todo, file, threads, say)
+            self.index.flush()
+        rows = self.folder / "bad_items.jsonl"
+        lines = rows.read_text().splitlines() if rows.is_file() else []
+        self.bad = {row["number"]: row["reason"] for row in map(json.loads, lines)}
+
+    def _end(self) -> int:
+        """The first frame behind all that is listed."""
+        return int((self.index[:, 0] + self.index[:, 1].clip(0)).max(initial=0))
+
+    def _encode(self, todo: list[list[int]], file: IO[bytes], threads: int, say: Callable[[str], None]) -> None:
+        end, done, said = self._end(), len(self.clips) - self.missing, time.monotonic()
+        for batch, waves in loaded(self.clips, todo, threads):
+            good = [number for number, wave in zip(batch, waves, strict=True) if not isinstance(wave, str)]
+            for number, why in zip(batch, waves, strict=True):
+                if isinstance(why, str) and self.index[number, 1] == 0:
+                    self._leave_out(number, why)
+            if good:
+                x, lengths = self.reading([wave for wave in waves if not isinstance(wave, str)])
+                self._check(x)
+                file.write(x.to(self.dtype).view(_bits(self.dtype)).numpy().tobytes())
+                file.flush()
+                starts = end + np.cumsum([0, *lengths])
+                self.index[good] = np.stack([starts[:-1], lengths], axis=1)
+                end = int(starts[-1])
+            done += len(batch)
+            if time.monotonic() - said > _EVERY:
+                said = time.monotonic()
+                say(f"store: {min(done, len(self.clips))} of {len(self.clips)} clips encoded")
+
+    def _check(self, x: Tensor) -> None:
+        most = float(x.abs().max())
+        if not most <= torch.finfo(self.dtype).max:
+            raise ValueError(f"states reach {most:.3g}, which {self.dtype} cannot hold: set --store.dtype bf16")
+
+    def _leave_out(self, number: int, why: str) -> None:
+        with (self.folder / "bad_items.jsonl").open("a") as rows:
+            rows.write(json.dumps({"number": number, "item": self.clips.name(number), "reason": why}) + "\n")
+        self.index[number, 1] = -1
+
+    def _states(self) -> Tensor:
+        """(N, L, D) as it lies on disk; nothing is read yet."""
+        if self._map is None:
+            shape = (self._end(), *self.shape)
+            # Copy on write: torch wants memory that could be written to, and nothing may reach the file.
+            bits = np.memmap(self.folder / "states.bin", dtype=self._bits, mode="c", shape=shape)
+            self._map = torch.from_numpy(bits).view(self.dtype)
+        return self._map
+
+    def read(self, numbers: Sequence[int]) -> Frames:
+        states, spans = self._states(), self.index[np.asarray(numbers)]
+        assert (spans[:, 1] > 0).all(), "a clip that cannot be read was asked for"
+        lengths = spans[:, 1].tolist()
+        if self.reading.pooled:
+            return Frames(states[torch.from_numpy(spans[:, 0].copy())].float(), lengths)
+        parts = [states[start : start + length] for start, length in spans.tolist()]
+        return Frames(torch.cat(parts).float(), lengths)
+
+
+def _bits(dtype: torch.dtype) -> torch.dtype:
+    return torch.int16 if dtype.itemsize == 2 else torch.int32
+
+
+def _lock(file: IO[bytes], folder: Path) -> None:
+    """Held until the file is closed, or the process ends."""
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ValueError(f"another process fills {folder}: wait for it, or choose another --store.path") from error
+
+
+def open_states(config: StoreConfig, out: Path, clips: Clips, reading: Reading, say: Callable[[str], None]) -> States:
+    """The states of all clips: from the store, which is filled first, or, where it would be too large, online.
+
+    Args:
+        out: where the store stands if the settings do not say.
+    """
+    size = estimate(clips, reading, config.dtype)
+    words = f"{len(clips)} clips, {size.frames} frames of {size.layers} x {size.width} in {config.dtype}"
+    amount = f"{size.bytes / 1e9:.3g} GB"
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update(json.dumps([_VERSION, reading.key(), clips.hash(), config.dtype]).encode())
+    folder = Path(config.path or out / "store") / digest.hexdigest()
+    there = (folder / "states.bin").stat().st_size if (folder / "states.bin").is_file() else 0
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder.parent).free
+    if size.bytes > config.gigabytes * 1e9 or size.bytes - there > free:
+        limit = f"--store.gigabytes is {config.gigabytes:g} and {free / 1e9:.3g} GB are free"
+        say(f"no store: {words} would take {amount}, and {limit}; the encoder runs online, again at each step")
+        return Online(clips, reading, config.seconds)
+    store = Store(folder, clips, reading, config.dtype)
+    say(f"store: {words}, {amount}, in {folder}; {store.missing} to be encoded")
+    store.fill(config.seconds, config.threads, say)
+    return store

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SUPERB's tasks one after the other: sweeps, rows of scores, prediction files and the page; it can be cut off.
+
+OUT/superb-TASK/ENCODER-HASH holds a sweep (one for each fold), OUT/store the states, OUT/predictions/ENCODER what the
+chosen head of each task says of test in the leaderboard's form, OUT/scores.jsonl the rows, OUT/index.html the page.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...ssl.config import to_dict
+from .. import scores, tuned
+from ..encoders import load, random_twin
+from ..finetune import MissingFiles
+from ..scores import Row
+from .pictures import page
+from .predictions import pack
+from .sweep import choose
+from .swept import Fold, Outcome, SweptConfig
+from .swept import evaluate as evaluate_one
+
+PREDICTIONS = "predictions"
+FLOOR = "fbank_no_cmvn"  # what the leaderboard's row FBANK seems to be
+
+
+def evaluate(
+    configs: Mapping[str, SweptConfig], encoder: str, seeds: int, beside: bool, out: Path, say: Callable[[str], None]
+) -> list[Row]:
+    """Runs the tasks whose files are there, and writes everything into `out`.
+
+    Args:
+        configs: settings by names such as superb/ks.
+        beside: also sweeps the same network at random weights, another for each seed, and filter banks.
+    Raises: ValueError if no task's files are there.
+    """
+    rows: list[Row] = []
+    for name, config in configs.items():
+        try:
+            folds = config.folds()
+        except MissingFiles as missing:
+            if len(configs) == 1:
+                raise
+            say(f"{name}: left out: {missing}")
+            continue
+        mine = [_row(name, config, folds, encoder, seeds, out, say)]
+        backbone = load(encoder)
+        if beside and backbone.encoder.config.depth:
+            mine.append(_row(name, config, folds, tuned.TWIN, seeds, out, say, encoder))
+            mine.append(_row(name, config, folds, FLOOR, seeds, out, say))
+        scores.write(out, mine)
+        say(scores.table(mine))
+        rows += mine
+    if not rows:
+        raise ValueError(f"none of the files of {', '.join(configs)} is there: is --data.path right?")
+    page(out)
+    return rows
+
+
+def _row(
+    name: str,
+    config: SweptConfig,
+    folds: list[Fold],
+    who: str,
+    seeds: int,
+    out: Path,
+    say: Callable[[str], None],
+    twin_of: str = "",
+) -> Row:
+    """An encoder's row: its sweep, the learning rate that is best on dev, and what its heads say of test."""
+    start = time.perf_counter()
+    short = who.strip("/").replace("/", "-").replace(":", "-").replace(" ", "-")[-40:]
+    folder = out / name.replace("/", "-") / short
+    if twin_of:
+        network = load(twin_of)
+        outcomes = [
+            evaluate_one(config, folds, random_twin(network, seed), [seed], folder, out, say) for seed in range(seeds)
+        ]
+    else:
+        outcomes = [evaluate_one(config, folds, load(who), range(seeds), folder, out, say)]
+    runs = [run for outcome in outcomes for run in outcome.runs]
+    won, medians = choose(runs)
+    if not twin_of:
+        _write(config, folds, outcomes[0], won[0].rate, out / PREDICTIONS / short)
+    each = [{**run.test, "dev": run.dev} for run in won]
+    main = next(iter(won[0].test))
+    several = f"mean of {len(folds)} folds, the first: " if len(folds) > 1 else ""
+    rules = (f"{several}{folds[0].parts.protocol}; {config.rules()}", "test")
+    chosen = _chosen(config, folds, outcomes, medians, won[0].rate)
+    return Row.of((name, who), main, each, [chosen], time.perf_counter() - start, to_dict(config), rules, [])
+
+
+def _chosen(
+    config: SweptConfig, folds: list[Fold], outcomes: list[Outcome], medians: dict[float, float], rate: float
+) -> dict[str, Any]:
+    """What a row says of how its figures came about."""
+    runs = [run for outcome in outcomes for run in outcome.runs]
+    grid = [
+        {
+            "lr": one,
+            "dev": value,
+            "each": [{"seed": run.seed, "dev": run.dev, **run.test} for run in runs if run.rate == one],
+        }
+        for one, value in medians.items()
+    ]
+    skipped = [note for fold in folds for note in fold.parts.skipped]
+    notes = [f"learning rate {rate:g}" + ("" if len(medians) == 1 else f", the best of {len(medians)} by median dev")]
+    if len(medians) > 2 and rate in (max(medians), min(medians)):
+        notes.append(f"{rate:g} is the end of the grid: a wider --grid may do better")
+    if skipped:
+        notes.append(f"{len(skipped)} clips of train and dev are missing; the first: {': '.join(skipped[0])}")
+    if any(outcome.online for outcome in outcomes):
+        notes.append("states were computed online, as the store would have been too large")
+    found: dict[str, Any] = {
+        "lr": rate,
+        "by": "given" if config.lr is not None else "median dev",
+        "grid": grid,
+        "layers": [run.shares for run in runs if run.rate == rate],
+        "sweeps": [str(outcome.folder) for outcome in outcomes],
+        "bad": max(outcome.bad for outcome in outcomes),
+        "notes": [*notes, *config.notes(folds)],
+    }
+    if len(folds) > 1:
+        found["folds"] = {
+            name: [run.test for run in each if run.rate == rate] for name, each in outcomes[0].each.items()
+        }
+    return found
+
+
+def _write(config: SweptConfig, folds: list[Fold], outcome: Outcome, rate: float, to: Path) -> None:
+    """What the winner's best seed says of test."""
+    best = max((run for run in outcome.runs if run.rate == rate), key=lambda run: run.dev)
+    for fold in folds:
+        config.write(fold, outcome.folder / fold.name, best, to)
+    if any(fold.official for fold in folds):
+        pack(to)

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sweep of learning rates and seeds: all heads are trained together, and each keeps its best state on dev.
+
+Nothing depends on when it is done: a sweep that was cut off goes on from its last evaluation with the same numbers, and
+a finished one is read from its folder.
+Shape letters: G seeds, K learning rates.
+"""
+
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ...ssl import memory
+from ...ssl.parallel import find_device
+from .stacked import Adam
+
+RESULT, STATE = "sweep.json", "state.pt"
+_EVERY = 30.0  # seconds between lines on a sweep
+
+
+class Plan(NamedTuple):
+    """How heads are trained."""
+
+    rates: tuple[float, ...]
+    seeds: tuple[int, ...]
+    steps: int
+    evaluations: int  # of dev, evenly over the steps
+    clip: float  # greatest norm of a head's gradient
+    device: str = "auto"
+
+    def evaluated(self, step: int) -> bool:
+        """Whether dev is looked at after this step, the first being 1."""
+        every = max(1, self.steps // self.evaluations)
+        return step == self.steps or (step % every == 0 and self.steps - step >= every)
+
+
+class Probe(ABC):
+    """A task as the sweep sees it: heads for all seeds and learning rates, and what they are trained and scored on."""
+
+    @property
+    @abstractmethod
+    def heads(self) -> nn.Module:
+        """All heads; parameters are (G, K, ...)."""
+
+    @abstractmethod
+    def losses(self, step: int) -> Tensor:
+        """(G, K) each head's loss on the batch of a step, from 0, which depends on the step alone."""
+
+    @abstractmethod
+    def dev(self) -> Tensor:
+        """(G, K) float64 on the CPU: the figure on dev by which a head's best state is chosen; more is better."""
+
+    @abstractmethod
+    def said(self, folder: Path) -> list[list[dict[str, float]]]:
+        """Of each seed and rate the figures on test, the main one first. Writes the predictions into the folder."""
+
+    @abstractmethod
+    def shares(self) -> Tensor | None:
+        """(G, K, L): the share of each layer, if layers are weighted."""
+
+
+class Run(NamedTuple):
+    """One head's training."""
+
+    rate: float
+    seed: int
+    dev: float  # the best
+    step: int  # at which it was reached
+    test: dict[str, float]  # there
+    curve: list[list[float]]  # [step, mean training loss since the last, dev] of each evaluation
+    shares: list[float]  # of the layers, at the best step
+
+
+def sweep(probe: Probe, plan: Plan, folder: Path, say: Callable[[str], None]) -> list[Run]:
+    """All runs, seed by seed. Raises ValueError if every head's loss stops being a number."""
+    if (folder / RESULT).is_file():
+        return [Run(**run) for run in json.loads((folder / RESULT).read_text())["runs"]]
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    device = find_device(plan.device)
+    if device.type == "cpu":
+        memory.keep()
+    probe.heads.to(device)
+    training = _Training(probe, plan)
+    training.load(folder / STATE)
+    training.run(folder / STATE, say)
+    probe.heads.load_state_dict(training.best)
+    runs = training.runs(probe.said(folder))
+    seconds = round(time.perf_counter() - start, 1)
+    beside = folder / f".{RESULT}.partial"
+    beside.write_text(json.dumps({"seconds": seconds, "runs": [run._asdict() for run in runs]}) + "\n")
+    beside.rename(folder / RESULT)
+    (folder / STATE).unlink(missing_ok=True)
+    return runs
+
+
+class _Training:
+    """A sweep in the making."""
+
+    def __init__(self, probe: Probe, plan: Plan) -> None:
+        self.probe, self.plan = probe, plan
+        self.adam = Adam(list(probe.heads.parameters()), plan.rates, plan.clip)
+        self.step = 0
+        self.best = {name: value.clone() for name, value in probe.heads.state_dict().items()}
+        self.best_dev = torch.full((len(plan.seeds), len(plan.rates)), -torch.inf, dtype=torch.float64)
+        self.best_step = torch.zeros_like(self.best_dev, dtype=torch.int64)
+        self.curve: list[tuple[int, list[list[float]], list[list[float]]]] = []
+
+    def run(self, state: Path, say: Callable[[str], None]) -> None:
+        """Trains from where it stands to the end."""
+        total, since, said = torch.zeros_like(self.adam.steps), 0, time.monotonic()
+        while self.step < self.plan.steps:
+            losses = self.probe.losses(self.step)
+            losses.sum().backward()
+            self.adam.step()
+            total, since, self.step = total + losses.detach(), since + 1, self.step + 1
+            if not self.plan.evaluated(self.step):
+                continue
+            mean = total.cpu() / since
+            if not mean.isfinite().any():
+                raise ValueError(f"at step {self.step} no head has a finite loss: do the encoder's states hold NaN?")
+            self._evaluate(mean)
+            total, since = torch.zeros_like(total), 0
+            self._save(state)
+            if time.monotonic() - said > _EVERY:
+                said = time.monotonic()
+                say(f"step {self.step} of {self.plan.steps}: best dev so far {float(self.best_dev.max()):.4f}")
+
+    def _evaluate(self, losses: Tensor) -> None:
+        dev = self.probe.dev()
+        better = dev > self.best_dev
+        self.best_dev = torch.where(better, dev, self.best_dev)
+        self.best_step = torch.where(better, self.step, self.best_step)
+        for name, value in self.probe.heads.state_dict().items():
+            mine = better.to(value.device)[(...,) + (None,) * (value.ndim - 2)]
+            self.best[name] = torch.where(mine, value, self.best[name])
+        self.curve.append((self.step, losses.tolist(), dev.tolist()))
+
+    def _save(self, path: Path) -> None:
+        beside = path.with_suffix(".partial")
+        kept = {
+            "step": self.step,
+            "heads": self.probe.heads.state_dict(),
+            "adam": self.adam.state(),
+            "best": self.best,
+            "best_dev": self.best_dev,
+            "best_step": self.best_step,
+            "curve": self.curve,
+        }
+        torch.save(kept, beside)
+        beside.rename(path)
+
+    def load(self, path: Path) -> None:
+        """Goes on from what an earlier process has saved, if it has."""
+        if not path.is_file():
+            return
+        device = self.adam.steps.device
+        kept: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        self.step, self.curve, self.best = kept["step"], kept["curve"], kept["best"]
+        self.best_dev, self.best_step = kept["best_dev"].cpu(), kept["best_step"].cpu()
+        self.probe.heads.load_state_dict(kept["heads"])
+        self.adam.load(kept["adam"])
+
+    def runs(self, test: list[list[dict[str, float]]]) -> list[Run]:
+        """What came of each head; the heads hold their best states."""
+        shares = self.probe.shares()
+        found = []
+        for g, seed in enumerate(self.plan.seeds):
+            for k, rate in enumerate(self.plan.rates):
+                curve = [[step, losses[g][k], dev[g][k]] for step, losses, dev in self.curve]
+                layers = [] if shares is None else [round(share, 6) for share in shares[g, k].tolist()]
+                best = float(self.best_dev[g, k]), int(self.best_step[g, k])
+                found.append(Run(rate, seed, *best, test[g][k], curve, layers))
+        return found
+
+
+def choose(runs: Sequence[Run]) -> tuple[list[Run], dict[float, float]]:
+    """The runs of the rate with the best median on dev (the first of equals), and each rate's median."""
+    rates = list(dict.fromkeys(run.rate for run in runs))
+    medians = {rate: median(run.dev for run in runs if run.rate == rate) for rate in rates}
+    winner = max(rates, key=lambda rate: medians[rate])
+    return [run for run in runs if run.rate == winner], medians

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A SUPERB task on a frozen encoder: settings, states, sweep over the learning rates and seeds, and what came of it."""
+
+import dataclasses
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple
+
+from ...ssl.config import Config, to_dict
+from ...ssl.encoder import Backbone
+from ...ssl.parallel import find_device
+from .clips import Clips
+from .featurizer import FeaturizerConfig
+from .states import Online, Precision, Reading, States
+from .store import StoreConfig, open_states
+from .sweep import RESULT, Plan, Probe, Run, sweep
+from .utterances import Parts
+
+GRID = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # SUPERB: five values on a log grid; their ends are not published
+LEFT_OUT = "left_out.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CorpusConfig(Config):
+    """Where a task's data are."""
+
+    path: str = ""  # the corpus's folder, whose kind its files tell, or a manifest (.tsv, .csv, .jsonl)
+
+
+class Fold(NamedTuple):
+    """One split of a task's data; most tasks have one."""
+
+    name: str  # "" where there is only one
+    parts: Parts  # measured
+    official: bool  # whether it is the corpus that the leaderboard scores
+
+
+class Prepared(ABC):
+    """A fold whose clips are known, until the encoder has read them."""
+
+    @abstractmethod
+    def probe(self, states: States, reading: Reading, plan: Plan) -> Probe:
+        """What the sweep trains. Raises ValueError if clips that are needed cannot be read."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweptConfig(Config, ABC):
+    """Settings of a task for whose heads learning rates are swept. Defaults: SUPERB's."""
+
+    pooled: ClassVar[bool]  # whether heads need no more than the mean of each clip's frames
+    gain: ClassVar[float] = 0.0  # decibels
+
+    data: CorpusConfig = CorpusConfig()
+    featurizer: FeaturizerConfig = FeaturizerConfig()
+    store: StoreConfig = StoreConfig()
+    grid: tuple[float, ...] = GRID  # learning rates that are tried
+    lr: float | None = None  # this one alone, and no sweep
+    steps: int = 200_000
+    evaluations: int = 40  # of dev, evenly over the steps: every 5000
+    batch: int = 32  # utterances
+    clip: float = 1.0  # greatest norm of a head's gradient
+    precision: Precision = "fp32"  # of the encoder; heads are float32
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.lr is None and len(set(self.grid)) < 2:
+            raise ValueError(f"a grid of {len(set(self.grid))} learning rate(s) is no sweep: name one by --lr")
+        if min(self.rates()) <= 0 or self.steps < 1 or self.evaluations < 1 or self.batch < 1:
+            raise ValueError("learning rates, steps, evaluations and batch must be above 0")
+
+    def rates(self) -> tuple[float, ...]:
+        """The learning rates that are tried, largest first."""
+        return (self.lr,) if self.lr is not None else tuple(sorted(set(self.grid), reverse=True))
+
+    def plan(self, seeds: Sequence[int]) -> Plan:
+        """How the heads are trained."""
+        return Plan(self.rates(), tuple(seeds), self.steps, self.evaluations, self.clip, self.device)
+
+    def rules(self) -> str:
+        """One line on how heads are trained, to be printed beside every score."""
+        published = {field.name: field.default for field in dataclasses.fields(self)}["steps"]
+        changed = "" if self.steps == published else f" (published: {published})"
+        how = f"lr {self.lr:g} as given, no sweep" if self.lr is not None else f"lr of {len(self.rates())} by dev"
+        layers = {
+            "weighted": "weighted sum of layers",
+            "layer": f"layer {self.featurizer.layer}",
+            "concat": "all layers side by side",
+        }[self.featurizer.kind] + (", normalised" if self.featurizer.normalize else "")
+        return f"frozen, {layers}; {self.steps} steps of {self.batch}{changed}, best of dev; {how}"
+
+    @abstractmethod
+    def folds(self) -> list[Fold]:
+        """The data. Raises finetune.MissingFiles if they are not there, ValueError if they cannot be used."""
+
+    @abstractmethod
+    def notes(self, folds: list[Fold]) -> list[str]:
+        """What is wrong with the published protocol, or differs from it here; one line each."""
+
+    @abstractmethod
+    def prepare(self, fold: Fold, clips: Clips) -> Prepared:
+        """A fold, whose clips are added to those that the encoder has to read."""
+
+    @abstractmethod
+    def write(self, fold: Fold, folder: Path, run: Run, to: Path) -> None:
+        """Writes what a run says of the fold's test part, from the sweep's folder, in the leaderboard's form."""
+
+
+class Outcome(NamedTuple):
+    """What came of one encoder on one task."""
+
+    runs: list[Run]  # means over the folds
+    each: dict[str, list[Run]]  # of every fold
+    folder: Path  # a folder below for every fold
+    bad: int  # clips that cannot be read
+    online: bool
+
+
+def evaluate(
+    config: SweptConfig,
+    folds: list[Fold],
+    backbone: Backbone,
+    seeds: Sequence[int],
+    folder: Path,
+    out: Path,
+    say: Callable[[str], None],
+) -> Outcome:
+    """The sweep of every fold; finished ones are read.
+
+    Args:
+        folder: for sweeps; the one of these settings and this encoder lies below. out: the store lies below.
+    """
+    clips = Clips(config.gain)
+    prepared = [config.prepare(fold, clips) for fold in folds]
+    reading = Reading.of(backbone.to(find_device(config.device)), config.featurizer, config.pooled, config.precision)
+    settings = {name: value for name, value in to_dict(config).items() if name not in ("data", "store", "device")}
+    about = json.dumps([reading.key(), clips.hash(), settings, config.store.dtype, list(seeds)])
+    folder = folder.with_name(f"{folder.name}-{hashlib.blake2b(about.encode(), digest_size=4).hexdigest()}")
+    plan = config.plan(seeds)
+    if not all((folder / fold.name / RESULT).is_file() for fold in folds):
+        states = open_states(config.store, out, clips, reading, say)
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = {"bad": {clips.name(n): why for n, why in states.bad.items()}, "online": isinstance(states, Online)}
+        (folder / LEFT_OUT).write_text(json.dumps(kept, indent=1) + "\n")
+        for fold, one in zip(folds, prepared, strict=True):
+            if not (folder / fold.name / RESULT).is_file():
+                sweep(one.probe(states, reading, plan), plan, folder / fold.name, say)
+    each = {fold.name: read_runs(folder / fold.name) for fold in folds}
+    kept = json.loads((folder / LEFT_OUT).read_text())
+    return Outcome(mean(list(each.values())), each, folder, len(kept["bad"]), kept["online"])
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """The runs of a finished sweep."""
+    return [Run(**run) for run in json.loads((folder / RESULT).read_text())["runs"]]
+
+
+def mean(folds: list[list[Run]]) -> list[Run]:
+    """Each run with the mean of the folds' figures; curves and shares are the first fold's."""
+    out = []
+    for runs in zip(*folds, strict=True):
+        dev = sum(run.dev for run in runs) / len(runs)
+        test = {name: sum(run.test[name] for run in runs) / len(runs) for name in runs[0].test}
+        shares = [sum(column) / len(runs) for column in zip(*(run.shares for run in runs), strict=True)]
+        out.append(runs[0]._replace(dev=dev, test=test, shares=shares))
+    return out

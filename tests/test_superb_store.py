@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The feature store gives what the encoder gives, is filled once, and goes on after a fill that was cut off."""
+
+import fcntl
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from pluri.benchmarks.encoders import load
+from pluri.benchmarks.superb.clips import Clips, batches
+from pluri.benchmarks.superb.featurizer import FeaturizerConfig
+from pluri.benchmarks.superb.states import Online, Reading
+from pluri.benchmarks.superb.store import Store, StoreConfig, estimate, open_states
+from pluri.benchmarks.superb.utterances import Utterance
+from pluri.speech import audio
+
+LENGTHS = (0.31, 1.2, 0.05, 0.8, 0.5, 1.9, 0.33)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("clips")
+    rng = np.random.default_rng(0)
+    for i, seconds in enumerate(LENGTHS):
+        soundfile.write(root / f"{i}.wav", 0.1 * rng.standard_normal(round(16000 * seconds)), 16000)
+    return root
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return load("random:speech/wav2vec2_tiny")
+
+
+def clips_of(folder, gain=0.0):
+    clips = Clips(gain)
+    for i, seconds in enumerate(LENGTHS):
+        clips.add(Utterance(str(i), folder / f"{i}.wav", end=seconds))
+    clips.add(Utterance("piece", folder / "5.wav", start=0.5, end=1.25))
+    return clips
+
+
+def reading(backbone, pooled, normalize=False):
+    return Reading.of(backbone, FeaturizerConfig(normalize=normalize), pooled, "fp32")
+
+
+def expected(clips, read):
+    """Each clip alone, layer by layer."""
+    out = []
+    for number in range(len(clips)):
+        wave = clips.read(number)
+        encoded = read.backbone(wave[None], torch.tensor([len(wave)]))
+        x = torch.stack([layer[0] for layer in encoded.layers], 1)[:, list(read.layers)].detach()
+        x = torch.nn.functional.layer_norm(x, x.shape[-1:]) if read.normalize else x
+        out.append(x.mean(0, keepdim=True) if read.pooled else x)
+    return out
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("fp16", 1e-3), ("bf16", 8e-3), ("fp32", 2e-5)])
+@pytest.mark.parametrize("pooled", [True, False])
+def test_the_store_gives_what_the_encoder_says_of_each_clip_alone(
+    folder, backbone, tmp_path, pooled, dtype, tolerance, normalize
+):
+    clips, read = clips_of(folder), reading(backbone, pooled, normalize=normalize)
+    states = open_states(StoreConfig(dtype=dtype, seconds=3.0), tmp_path, clips, read, lambda line: None)
+    assert isinstance(states, Store) and states.missing == 0
+    order = [3, 0, 7, 7, 2, 5]
+    x, lengths = states.read(order)
+    wanted = expected(clips, read)
+    assert lengths == [len(wanted[i]) for i in order] and x.dtype == torch.float32
+    for got, i in zip(x.split(lengths), order, strict=True):
+        torch.testing.assert_close(got, wanted[i], atol=tolerance, rtol=tolerance)
+
+
+def test_a_chosen_layer_is_kept_alone(folder, backbone, tmp_path):
+    clips = clips_of(folder)
+    read = Reading.of(backbone, FeaturizerConfig(kind="layer", layer=1), False, "fp32")
+    states = open_states(StoreConfig(), tmp_path, clips, read, lambda line: None)
+    assert states.read([1]).x.shape[1:] == (1, backbone.encoder.config.width)
+    torch.testing.assert_close(states.read([1]).x, expected(clips, read)[1], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_a_fill_that_was_cut_off_ends_with_the_same_bytes_and_repeats_no_finished_batch(
+    folder, backbone, tmp_path, pooled, monkeypatch
+):
+    clips, read = clips_of(folder), reading(backbone, pooled)
+    whole = Store(tmp_path / "whole", clips, read, "fp16")
+    whole.fill(2.0, 2, print)
+    cut = Store(tmp_path / "cut", clips, read, "fp16")
+    calls = []
+    through = Reading.__call__
+
+    def counted(self, waves):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(len(waves))
+        return through(self, waves)
+
+    monkeypatch.setattr(Reading, "__call__", counted)
+    with pytest.raises(KeyboardInterrupt):
+        cut.fill(2.0, 2, print)
+    assert cut.missing == len(clips) - sum(calls)
+    with (tmp_path / "cut" / "states.bin").open("ab") as file:
+        file.write(b"half a batch that was never listed")
+    monkeypatch.setattr(Reading, "__call__", through)
+    again = Store(tmp_path / "cut", clips, read, "fp16")
+    again.fill(2.0, 2, print)
+    numbers = list(range(len(clips)))
+    assert torch.equal(again.read(numbers).x, whole.read(numbers).x)
+    assert np.array_equal(again.index, whole.index) and len(batches(clips, 2.0)) > 2
+
+
+def test_a_filled_store_is_found_again_and_other_settings_get_another(folder, backbone, tmp_path):
+    lines = []
+
+    def opened(clips, read, config=StoreConfig()):  # noqa: B008  frozen
+        states = open_states(config, tmp_path, clips, read, lines.append)
+        assert isinstance(states, Store)
+        return states.folder
+
+    first = opened(clips_of(folder), reading(backbone, True))
+    assert lines[0].startswith("store: 8 clips, 8 frames of 4 x") and lines[0].endswith("8 to be encoded")
+    assert opened(clips_of(folder), reading(backbone, True)) == first and lines[-1].endswith("0 to be encoded")
+    others = [
+        opened(clips_of(folder), reading(backbone, False)),
+        opened(clips_of(folder), reading(backbone, True, normalize=True)),
+        opened(clips_of(folder), reading(backbone, True), StoreConfig(dtype="bf16")),
+        opened(clips_of(folder, gain=-3.0), reading(backbone, True)),
+        opened(clips_of(folder), reading(load("fbank_no_cmvn"), True)),
+        opened(clips_of(folder), reading(load("fbank_cmvn"), True)),  # of the same width, without weights too
+    ]
+    assert len({first, *others}) == 7
+
+
+def test_a_store_that_would_be_too_large_is_not_written_and_the_run_says_so(folder, backbone, tmp_path):
+    clips, read = clips_of(folder), reading(backbone, False)
+    lines = []
+    states = open_states(StoreConfig(gigabytes=1e-6), tmp_path, clips, read, lines.append)
+    assert isinstance(states, Online) and "runs online" in lines[0] and not list(tmp_path.rglob("*.bin"))
+    wanted = expected(clips, read)
+    x, lengths = states.read([4, 1, 4])
+    for got, i in zip(x.split(lengths), (4, 1, 4), strict=True):
+        torch.testing.assert_close(got, wanted[i], atol=2e-5, rtol=2e-5)
+
+
+def test_the_size_that_is_said_is_the_size_that_is_written(folder, backbone, tmp_path):
+    clips, read = clips_of(folder), reading(backbone, False)
+    said = estimate(clips, read, "fp16").bytes
+    store = Store(tmp_path, clips, read, "fp16")
+    store.fill(60.0, 1, print)
+    assert 0.9 * said < (tmp_path / "states.bin").stat().st_size <= said
+
+
+def test_a_corrupt_clip_is_named_and_left_out_once(folder, backbone, tmp_path):
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"no audio at all")
+    clips = clips_of(folder)
+    number = clips.add(Utterance("broken", broken, end=1.2))
+    store = Store(tmp_path / "store", clips, reading(backbone, True), "fp16")
+    store.fill(60.0, 2, print)
+    assert list(store.bad) == [number] and store.missing == 0
+    again = Store(tmp_path / "store", clips, reading(backbone, True), "fp16")
+    again.fill(60.0, 2, print)
+    rows = (tmp_path / "store" / "bad_items.jsonl").read_text().splitlines()
+    assert again.bad == store.bad and len(rows) == 1 and json.loads(rows[0])["item"] == str(broken)
+
+
+def test_states_that_the_type_cannot_hold_are_an_error(folder, tmp_path, monkeypatch):
+    read = reading(load("fbank"), True)
+    through = Reading.__call__
+    monkeypatch.setattr(
+        Reading, "__call__", lambda self, waves: through(self, waves)._replace(x=torch.full((8, 1, 160), 1e5))
+    )
+    store = Store(tmp_path, clips_of(folder), read, "fp16")
+    with pytest.raises(ValueError, match="set --store.dtype bf16"):
+        store.fill(60.0, 1, print)
+
+
+def test_two_processes_do_not_fill_one_store(folder, backbone, tmp_path):
+    store = Store(tmp_path, clips_of(folder), reading(backbone, True), "fp16")
+    with (tmp_path / "states.bin").open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="another process fills"):
+            store.fill(60.0, 1, print)
+
+
+def test_the_gain_and_the_resampling_reach_the_encoder(tmp_path):
+    rng = np.random.default_rng(1)
+    wave = 0.1 * rng.standard_normal((8000, 2))
+    soundfile.write(tmp_path / "stereo.wav", wave, 8000, subtype="FLOAT")
+    clips = Clips(-3.0)
+    clips.add(Utterance("stereo", tmp_path / "stereo.wav", end=1.0))
+    heard = clips.read(0)
+    mono = audio.resample(torch.from_numpy(wave.mean(1).astype(np.float32)), 8000)
+    torch.testing.assert_close(heard, mono * 10 ** (-3 / 20), atol=1e-6, rtol=1e-5)
+    assert heard.shape == (16000,)
+
+
+def test_batches_are_longest_first_and_bounded_by_their_padded_length(folder):
+    clips = clips_of(folder)
+    found = batches(clips, 2.0)
+    assert sorted(number for batch in found for number in batch) == list(range(len(clips)))
+    longest = [clips.seconds(batch[0]) for batch in found]
+    assert longest == sorted(longest, reverse=True)
+    assert all(len(batch) == 1 or len(batch) * clips.seconds(batch[0]) <= 2.0 for batch in found)
+
+
+def test_an_encoder_of_another_modality_is_refused():
+    with pytest.raises(ValueError, match="an encoder of speech; this one takes vision"):
+        Reading.of(load("pixels"), FeaturizerConfig(), True, "fp32")

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sweep: each head keeps its best state on dev, the median over seeds chooses, and a break changes no number."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pluri.benchmarks.superb import order
+from pluri.benchmarks.superb.sweep import RESULT, STATE, Plan, Probe, Run, choose, sweep
+
+
+class Line(Probe):
+    """Fits y = 2 x with one number for each head; the figure on dev is minus the distance from 2."""
+
+    def __init__(self, plan, stop=None):
+        torch.manual_seed(0)
+        slope = nn.Parameter(torch.randn(len(plan.seeds), 1, 1).repeat(1, len(plan.rates), 1))
+        self._heads = nn.ParameterDict({"slope": slope})
+        self.stop, self.steps = stop, []
+
+    @property
+    def heads(self):
+        return self._heads
+
+    def losses(self, step):
+        if step == self.stop:
+            raise KeyboardInterrupt
+        self.steps.append(step)
+        x = torch.randn(8, generator=torch.Generator().manual_seed(step))
+        return ((self._heads["slope"] - 2.0) * x).square().mean(-1)
+
+    def dev(self):
+        return -(self._heads["slope"] - 2.0).abs()[..., 0].detach().double()
+
+    def said(self, folder):
+        (folder / "said.txt").write_text("said")
+        return [[{"slope": float(one)} for one in group] for group in self._heads["slope"].detach()[..., 0]]
+
+    def shares(self):
+        return None
+
+
+PLAN = Plan((1.0, 1e-1, 1e-3), (0, 1), 90, 9, 1.0, "cpu")
+
+
+def quiet(line):
+    pass
+
+
+def test_each_head_is_scored_where_it_was_best_on_dev(tmp_path):
+    runs = sweep(Line(PLAN), PLAN, tmp_path, quiet)
+    assert [(run.rate, run.seed) for run in runs] == [(rate, seed) for seed in (0, 1) for rate in PLAN.rates]
+    for run in runs:
+        assert [point[0] for point in run.curve] == list(range(10, 91, 10))
+        best = max(run.curve, key=lambda point: point[2])
+        assert (run.dev, run.step) == (best[2], best[0])
+        assert abs(run.test["slope"] - 2.0) == pytest.approx(-run.dev, abs=1e-6)
+    won, medians = choose(runs)
+    assert won[0].rate == 1e-1 and len(won) == 2 and list(medians) == list(PLAN.rates)
+
+
+@pytest.mark.parametrize("stop", [5, 37, 60, 89])
+def test_a_sweep_that_was_cut_off_ends_with_the_same_numbers(tmp_path, stop):
+    whole = sweep(Line(PLAN), PLAN, tmp_path / "whole", quiet)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(Line(PLAN, stop), PLAN, tmp_path / "cut", quiet)
+    assert (tmp_path / "cut" / STATE).is_file() == (stop > 10) and not (tmp_path / "cut" / RESULT).is_file()
+    again = Line(PLAN)
+    assert sweep(again, PLAN, tmp_path / "cut", quiet) == whole
+    assert again.steps[0] == stop // 10 * 10 and not (tmp_path / "cut" / STATE).is_file()
+
+
+def test_a_finished_sweep_is_not_repeated(tmp_path):
+    runs = sweep(Line(PLAN), PLAN, tmp_path, quiet)
+    again = Line(PLAN)
+    assert sweep(again, PLAN, tmp_path, quiet) == runs and again.steps == []
+    assert json.loads((tmp_path / RESULT).read_text())["seconds"] >= 0
+
+
+def test_the_same_sweep_has_the_same_numbers_and_a_head_does_not_feel_the_others(tmp_path):
+    runs = sweep(Line(PLAN), PLAN, tmp_path / "a", quiet)
+    assert sweep(Line(PLAN), PLAN, tmp_path / "b", quiet) == runs
+    one = PLAN._replace(rates=(1e-1,))
+    alone = sweep(Line(one), one, tmp_path / "c", quiet)
+    assert [run.test["slope"] for run in alone] == pytest.approx([r.test["slope"] for r in runs if r.rate == 1e-1])
+
+
+def test_dev_is_looked_at_evenly_and_at_the_end():
+    assert [step for step in range(1, 91) if PLAN.evaluated(step)] == list(range(10, 91, 10))
+    uneven = PLAN._replace(steps=25, evaluations=4)
+    assert [step for step in range(1, 26) if uneven.evaluated(step)] == [6, 12, 18, 25]
+    few = PLAN._replace(steps=3, evaluations=40)
+    assert [step for step in range(1, 4) if few.evaluated(step)] == [1, 2, 3]
+
+
+def test_a_sweep_in_which_no_loss_is_a_number_stops(tmp_path):
+    class Broken(Line):
+        def losses(self, step):
+            return super().losses(step) * torch.nan
+
+    with pytest.raises(ValueError, match="no head has a finite loss"):
+        sweep(Broken(PLAN), PLAN, tmp_path, quiet)
+
+
+def test_the_median_over_seeds_chooses_and_not_the_luckiest_seed():
+    def run(rate, seed, dev):
+        return Run(rate, seed, dev, 1, {}, [], [])
+
+    lucky = [run(1e-1, 0, 0.2), run(1e-1, 1, 0.2), run(1e-1, 2, 0.99)]
+    steady = [run(1e-2, 0, 0.5), run(1e-2, 1, 0.6), run(1e-2, 2, 0.5)]
+    won, medians = choose([*lucky, *steady])
+    assert won == steady and medians == {1e-1: 0.2, 1e-2: 0.5}
+    assert choose([run(1e-1, 0, 0.5), run(1e-2, 0, 0.5)])[0][0].rate == 1e-1
+
+
+def test_an_epoch_brings_each_utterance_once_and_any_step_can_be_the_first():
+    steps = [order.shuffled(10, 4, 3, step) for step in range(10)]
+    together = np.concatenate(steps)
+    for epoch in range(4):
+        assert sorted(together[10 * epoch : 10 * epoch + 10].tolist()) == list(range(10))
+    assert np.array_equal(order.shuffled(10, 4, 3, 7), steps[7])
+    assert not np.array_equal(order.shuffled(10, 4, 4, 7), steps[7])
+    assert len(order.shuffled(3, 32, 0, 0)) == 32  # fewer utterances than a batch holds
+
+
+def test_balanced_drawing_gives_each_class_the_same_chance():
+    classes = [np.arange(0, 1), np.arange(1, 100), np.arange(100, 104)]
+    drawn = np.concatenate([order.balanced(classes, 64, 0, step) for step in range(200)])
+    shares = [np.isin(drawn, one).mean() for one in classes]
+    assert np.allclose(shares, 1 / 3, atol=0.02)
+    assert set(drawn.tolist()) == set(range(104))
+    assert np.array_equal(order.balanced(classes, 5, 1, 9), order.balanced(classes, 5, 1, 9))
+
+
+def test_pieces_are_drawn_evenly():
+    counts = np.array([1, 4, 64])
+    drawn = np.stack([order.pick(counts, 0, step) for step in range(2000)])
+    assert (drawn < counts).all() and (drawn >= 0).all()
+    assert np.bincount(drawn[:, 1]).tolist() == pytest.approx([500] * 4, rel=0.2) and len(set(drawn[:, 2])) == 64

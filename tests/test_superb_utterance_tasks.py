@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""KS, IC, SID and ER from files to scores: layouts, protocols, what is written, and what is said of wrong input."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from pluri.benchmarks import scores, tasks
+from pluri.benchmarks.finetune import MissingFiles
+from pluri.benchmarks.superb import suite
+from pluri.benchmarks.superb.clips import Clips
+from pluri.benchmarks.superb.predictions import read_intents, read_pairs
+from pluri.benchmarks.superb.speech_commands import KEYWORDS, NOISE, part_of
+from pluri.benchmarks.superb.states import Reading
+from pluri.benchmarks.superb.store import StoreConfig
+from pluri.benchmarks.superb.sweep import RESULT
+from pluri.benchmarks.superb.utterance_tasks import EmotionConfig, IntentConfig, KeywordConfig, SpeakerConfig
+from pluri.benchmarks.superb.utterances import Utterance
+
+DATA = Path(os.environ.get("PLURI_TRIAL_DATA", "")) / "speech"
+real = pytest.mark.skipif("PLURI_TRIAL_DATA" not in os.environ, reason="needs the trial data")
+PITCH = {"low": 120.0, "high": 900.0, "middle": 400.0}
+
+
+def tone(path, label, seed, seconds=0.4, rate=16000, channels=1):
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(seconds * rate)) / rate
+    wave = 0.1 * np.sin(2 * np.pi * PITCH[label] * time) + 0.01 * rng.standard_normal(len(time))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.repeat(wave[:, None], channels, 1), rate)
+
+
+def manifest(folder, column="label"):
+    """20 tones; every other one is stereo at 8 kHz."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [("path", column, "split")]
+    for i in range(20):
+        label = ("low", "high")[i % 2]
+        tone(folder / f"{i}.wav", label, i, 0.3 + 0.01 * i, *((8000, 2) if i % 4 < 2 else (16000, 1)))
+        rows.append((f"{i}.wav", label, "test" if i > 14 else "dev" if i > 10 else "train"))
+    path = folder / "clips.tsv"
+    path.write_text("".join("\t".join(row) + "\n" for row in rows))
+    return path
+
+
+SMALL = {"steps": 40, "evaluations": 4, "batch": 8, "grid": (1e-2, 1e-3), "device": "cpu"}
+
+
+def of(config, path, **fields):
+    data = dataclasses.replace(config.data, path=str(path))
+    return dataclasses.replace(config, **{**SMALL, "data": data, **fields})
+
+
+def run(name, config, out, encoder="fbank_no_cmvn", seeds=2, beside=False):
+    lines = []
+    rows = suite.evaluate({name: config}, encoder, seeds, beside, out, lines.append)
+    return rows, "\n".join(lines)
+
+
+def test_tones_are_told_apart_and_everything_is_written(tmp_path):
+    rows, said = run("superb/sid", of(SpeakerConfig(), manifest(tmp_path / "data")), tmp_path / "out")
+    (row,) = rows
+    assert row.scores["accuracy"] == 1.0 and row.main == "accuracy" and row.split == "test" and row.seeds == [0, 1]
+    chosen = row.chosen[0]
+    assert chosen["lr"] in SMALL["grid"] and [cell["lr"] for cell in chosen["grid"]] == [1e-2, 1e-3]
+    assert all(
+        len(cell["each"]) == 2 and {"dev", "accuracy", "seed"} <= cell["each"][0].keys() for cell in chosen["grid"]
+    )
+    assert scores.read(tmp_path / "out") == rows
+    said_of = read_pairs(tmp_path / "out" / "predictions" / "fbank_no_cmvn" / "sid.txt")
+    assert said_of == {f"{i}.wav": ("low", "high")[i % 2] for i in range(15, 20)}
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "superb/sid" in page and page.count("<img") == 1 and "leaderboard" not in page.lower()
+    assert "store: 20 clips" in said and "40 steps of 8 (published: 200000)" in said
+
+
+def test_a_second_call_repeats_nothing_and_a_cut_off_one_ends_with_the_same_row(tmp_path, monkeypatch):
+    config = of(KeywordConfig(), manifest(tmp_path / "data"))
+    rows, _ = run("superb/ks", config, tmp_path / "out")
+    again, said = run("superb/ks", config, tmp_path / "out")
+    assert "store:" not in said
+    assert dataclasses.replace(again[0], seconds=0.0) == dataclasses.replace(rows[0], seconds=0.0)
+    through, calls = Reading.__call__, []
+
+    def cut(self, waves):
+        calls.append(waves)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return through(self, waves)
+
+    monkeypatch.setattr(Reading, "__call__", cut)
+    small = dataclasses.replace(config, store=StoreConfig(seconds=1.0))
+    with pytest.raises(KeyboardInterrupt):
+        run("superb/ks", small, tmp_path / "other")
+    third, _ = run("superb/ks", small, tmp_path / "other")
+    assert third[0].each == rows[0].each and third[0].chosen[0]["grid"] == rows[0].chosen[0]["grid"]
+
+
+def test_online_and_stored_states_give_the_same_predictions(tmp_path):
+    config = of(SpeakerConfig(), manifest(tmp_path / "data"), steps=10)
+    stored, _ = run("superb/sid", dataclasses.replace(config, store=StoreConfig(dtype="fp32")), tmp_path / "a")
+    online, said = run("superb/sid", dataclasses.replace(config, store=StoreConfig(gigabytes=0.0)), tmp_path / "b")
+    assert "runs online" in said and any("online" in note for note in online[0].chosen[0]["notes"])
+    assert online[0].each == stored[0].each and not list((tmp_path / "b").rglob("*.bin"))
+
+
+def test_a_clip_alone_and_in_a_padded_batch_gets_the_same_prediction(tmp_path):
+    config = of(SpeakerConfig(), manifest(tmp_path / "data"), store=StoreConfig(dtype="fp32"))
+    found = []
+    for seconds in (0.01, 60.0):  # each clip in a batch of its own, and all of them in one
+        changed = dataclasses.replace(config, store=StoreConfig(dtype="fp32", seconds=seconds))
+        rows, _ = run("superb/sid", changed, tmp_path / f"{seconds}", "random:speech/wav2vec2_tiny")
+        (kept,) = (tmp_path / f"{seconds}").rglob("predictions.json")
+        found.append((rows[0].each, json.loads(kept.read_text())["said"]))
+    assert found[0] == found[1]
+
+
+def test_an_encoder_s_layers_have_shares_and_its_twin_stands_beside_it(tmp_path):
+    config = of(SpeakerConfig(), manifest(tmp_path / "data"), steps=10)
+    rows, _ = run("superb/sid", config, tmp_path / "out", "random:speech/mockingjay_tiny", beside=True)
+    assert [row.encoder for row in rows] == ["random:speech/mockingjay_tiny", "random twin", "fbank_no_cmvn"]
+    shares = rows[0].chosen[0]["layers"]
+    assert len(shares) == 2 and all(sum(one) == pytest.approx(1.0, abs=1e-4) and len(one) > 1 for one in shares)
+    assert len(rows[1].chosen[0]["sweeps"]) == 2 and len(rows[1].each) == 2  # a network of its own for each seed
+    assert (tmp_path / "out" / "index.html").read_text().count("<img") == 4
+
+
+def intents(root):
+    """Fluent Speech Commands, small: the action is heard, object and location never change but once."""
+    for part, count in (("train", 12), ("valid", 4), ("test", 4)):
+        rows = [",path,speakerId,transcription,action,object,location"]
+        for i in range(count):
+            label = ("low", "high", "middle")[i % 3]
+            place = f"wavs/{part}/{i}.wav"
+            tone(root / place, label, i)
+            rows.append(f'{i},{place},s{i},"say, it",{label},{"lights" if i % 2 else "none"},none')
+        (root / "data").mkdir(exist_ok=True)
+        (root / "data" / f"{part}_data.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def test_intents_are_right_when_all_three_slots_are(tmp_path):
+    config = of(IntentConfig(), intents(tmp_path / "data"))
+    rows, _ = run("superb/ic", config, tmp_path / "out")
+    figures = rows[0].each[0]
+    assert {"accuracy", "action", "object", "location", "dev"} == figures.keys() and figures["location"] == 1.0
+    said = read_intents(tmp_path / "out" / "predictions" / "fbank_no_cmvn" / "predict" / "ic_public" / "predict.csv")
+    truth = {str(i): (("low", "high", "middle")[i % 3], "lights" if i % 2 else "none", "none") for i in range(4)}
+    assert figures["accuracy"] <= min(figures["action"], figures["object"]) and said.keys() == truth.keys()
+    assert (tmp_path / "out" / "predictions" / "fbank_no_cmvn" / "predict.zip").is_file()
+
+
+def speech_commands(root):
+    """v0.01 and its test archive, small: words are tones, noise is 10 s long."""
+    corpus, archive = root / "speech_commands_v0.01", root / "speech_commands_test_set_v0.01"
+    for word in ("yes", "no", "bird"):
+        for i in range(40):
+            tone(corpus / word / f"{i:08x}_nohash_0.wav", {"yes": "low", "no": "high", "bird": "middle"}[word], i, 0.1)
+    for i in range(2):
+        tone(corpus / NOISE / f"noise{i}.wav", "middle", i, 10.0)
+    for i, label in enumerate(KEYWORDS.values):
+        tone(archive / label / f"{i:08x}_nohash_0.wav", "low", i, 0.1)
+    return root
+
+
+def test_keywords_follow_superb_with_its_test_archive(tmp_path):
+    root = speech_commands(tmp_path / "data")
+    config = of(KeywordConfig(), root, crops=4)
+    (fold,) = config.folds()
+    assert fold.official and len(fold.parts.test) == 12
+    clips = Clips(config.gain)
+    config.prepare(fold, clips)
+    noise = [piece for piece in clips.pieces if NOISE in str(piece.path)]
+    assert len(noise) == 8 and {round(piece.end - piece.start, 6) for piece in noise} == {1.0}  # shared by both parts
+    rows, said = run("superb/ks", config, tmp_path / "out", seeds=1)
+    assert (
+        rows[0].protocol.startswith("SUPERB") and "drawn with replacement" in said and "one of 4 fixed seconds" in said
+    )
+    path = tmp_path / "out" / "predictions" / "fbank_no_cmvn" / "predict" / "ks_public" / "predict.txt"
+    assert len(read_pairs(path)) == 12 and "yes-00000000_nohash_0.wav" in read_pairs(path)
+    assert "wav2vec 2.0 Base" in (tmp_path / "out" / "index.html").read_text()  # the leaderboard's rows
+
+
+def test_clean_keywords_have_noise_of_their_own_for_dev_and_count_each_class_alike(tmp_path):
+    config = of(KeywordConfig(protocol="clean"), speech_commands(tmp_path / "data"), crops=4)
+    (fold,) = config.folds()
+    noise = fold.parts.train[-1]
+    train, dev = config.pieces("train", noise), config.pieces("dev", noise)
+    assert train[0].start == 0.0 and train[-1].end == pytest.approx(8.0)
+    assert dev[0].start == pytest.approx(8.0) and dev[-1].end == pytest.approx(10.0)
+    with pytest.raises(ValueError, match="too short for noise of their own"):
+        config.pieces("dev", noise._replace(end=4.0))
+    assert config.drawing().dev == "classes" and "clean" in " ".join(config.notes([fold]))
+    assert all(part_of(one.path.name) == "dev" for one in fold.parts.dev if one.crop is None)
+
+
+def test_long_training_clips_of_sid_are_cut_and_others_are_whole():
+    config = SpeakerConfig(crops=3)
+    clip = Utterance("a", Path("a.wav"), end=20.0)
+    assert [(piece.start, piece.end) for piece in config.pieces("train", clip)] == [(0, 8), (6, 14), (12, 20)]
+    assert config.pieces("test", clip) == [clip] and len(config.pieces("train", clip._replace(end=8.0))) == 1
+
+
+def test_emotions_are_the_mean_over_folds(tmp_path):
+    root = tmp_path / "data"
+    for speaker in ("03", "08", "09"):
+        for i, (emotion, label) in enumerate((("W", "low"), ("T", "high"), ("F", "middle"))):
+            tone(root / "wav" / f"{speaker}a0{i}{emotion}a.wav", label, i)
+    rows, said = run("superb/er", of(EmotionConfig(), root), tmp_path / "out")
+    folds = rows[0].chosen[0]["folds"]
+    assert list(folds) == ["fold1", "fold2", "fold3"] and "mean of 3 folds" in said
+    for seed in range(2):
+        each = [fold[seed]["accuracy"] for fold in folds.values()]
+        assert rows[0].each[seed]["accuracy"] == pytest.approx(sum(each) / 3)
+    assert len(list((tmp_path / "out").rglob(RESULT))) == 3
+    assert len(list((tmp_path / "out" / "store").iterdir())) == 1  # the folds share their states
+    names = {path.name for path in (tmp_path / "out" / "predictions" / "fbank_no_cmvn").iterdir()}
+    assert names == {"er_fold1.txt", "er_fold2.txt", "er_fold3.txt"}
+
+
+def test_no_score_without_a_sweep_unless_a_rate_is_given(tmp_path):
+    with pytest.raises(ValueError, match="is no sweep: name one by --lr"):
+        KeywordConfig(grid=(1e-3,))
+    config = of(KeywordConfig(), manifest(tmp_path / "data"), lr=1e-2, steps=4)
+    rows, said = run("superb/ks", config, tmp_path / "out", seeds=1)
+    assert "lr 0.01 as given, no sweep" in said and rows[0].chosen[0]["by"] == "given"
+
+
+@pytest.mark.parametrize("spoil", ["train", "test", "missing"])
+def test_clips_that_cannot_be_read_are_named_in_one_line(tmp_path, spoil):
+    path = manifest(tmp_path / "data")
+    clip = path.parent / {"train": "3.wav", "test": "16.wav", "missing": "16.wav"}[spoil]
+    wave, rate = soundfile.read(clip)
+    clip.unlink()
+    if spoil != "missing":
+        wave[100] = np.nan
+        soundfile.write(clip, wave, rate, subtype="FLOAT")
+    config = of(SpeakerConfig(), path, steps=2)
+    with pytest.raises(ValueError) as error:
+        run("superb/sid", config, tmp_path / "out")
+    assert str(clip) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_one_bad_clip_among_many_is_left_out_and_counted(tmp_path):
+    path = manifest(tmp_path / "data")
+    text = path.read_text()
+    for i in range(100, 120):
+        tone(path.parent / f"{i}.wav", "low", i, 0.1)
+        text += f"{i}.wav\tlow\ttrain\n"
+    path.write_text(text)
+    wave, rate = soundfile.read(path.parent / "100.wav")
+    soundfile.write(path.parent / "100.wav", wave * np.inf, rate, subtype="FLOAT")
+    rows, said = run("superb/sid", of(SpeakerConfig(), path, steps=2), tmp_path / "out")
+    assert rows[0].chosen[0]["bad"] == 1 and "1 items could not be read" in said
+
+
+def test_labels_that_training_never_sees_are_named(tmp_path):
+    path = manifest(tmp_path / "data")
+    path.write_text(path.read_text().replace("19.wav\thigh", "19.wav\tshrill"))
+    with pytest.raises(ValueError, match="line 21: no row for training has the label 'shrill'"):
+        run("superb/sid", of(SpeakerConfig(), path), tmp_path / "out")
+
+
+def test_a_folder_of_something_else_is_said_to_be_that(tmp_path):
+    for config in (KeywordConfig(), IntentConfig(), SpeakerConfig(), EmotionConfig()):
+        with pytest.raises(MissingFiles, match="holds none of what the task can read"):
+            of(config, tmp_path).folds()
+        with pytest.raises(ValueError, match="no data named: set --data.path"):
+            config.folds()
+        with pytest.raises(ValueError, match="is missing"):
+            of(config, tmp_path / "nowhere").folds()
+
+
+def test_a_suite_leaves_out_the_tasks_whose_files_are_not_there(tmp_path):
+    root = tmp_path / "data"
+    for i in range(4):
+        tone(root / "recordings" / f"{i % 2}_{'ab'[i % 2]}_{9 - i}.wav", ("low", "high")[i % 2], i)
+    for i in range(4):
+        tone(root / "recordings" / f"{i % 2}_{'ab'[i % 2]}_{i // 2 * 5}.wav", ("low", "high")[i % 2], i)
+    for i in range(2):
+        tone(root / "recordings" / f"{i}_{'ab'[i]}_5.wav", ("low", "high")[i], i)
+    lines = []
+    names = ("superb/ks", "superb/ic", "superb/sid", "superb/er")
+    assert {name: tasks.TASKS[name]() for name in names}.items() <= tasks.find("superb").items()
+    known = (KeywordConfig(), IntentConfig(), SpeakerConfig(), EmotionConfig())
+    configs = {name: of(config, root, steps=2) for name, config in zip(names, known, strict=True)}
+    rows = suite.evaluate(configs, "fbank", 1, False, tmp_path / "out", lines.append)
+    assert [row.task for row in rows] == ["superb/ks", "superb/sid"]
+    assert [line.split(":")[0] for line in lines if "left out" in line] == ["superb/ic", "superb/er"]
+
+
+@real
+def test_the_command_scores_fsdd_at_8_khz(tmp_path):
+    root = tmp_path / "data"
+    for path in sorted((DATA / "fsdd" / "recordings").glob("[01]_*_?.wav")):
+        (root / "recordings").mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, root / "recordings")
+    rows, _ = run("superb/ks", of(KeywordConfig(), root, steps=60), tmp_path / "out", seeds=1)
+    assert rows[0].scores["accuracy"] > 0.6
+
+
+def test_the_command_line_takes_the_settings_and_refuses_an_encoder_of_text(tmp_path, small_bert):
+    path = manifest(tmp_path / "data")
+    place = Path(__file__).resolve().parents[1] / ".typing"
+    command = [sys.executable, "-m", "pluri", "evaluate", "superb/ks", str(small_bert), "--data.path", str(path)]
+    done = subprocess.run(
+        [*command, "--steps", "2"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(place)},
+    )
+    assert done.returncode == 2 and "SUPERB needs an encoder of speech; this one takes text" in done.stderr
