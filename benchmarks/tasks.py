@@ -10,6 +10,7 @@ from typing import Any
 from . import classify, suite
 from .finetune import TunedConfig
 from .scores import Row
+from .superb import asv_task
 from .superb import suite as superb_suite
 from .superb import utterance_tasks as superb
 from .superb.swept import SweptConfig
@@ -66,6 +67,7 @@ TASKS: dict[str, Callable[[], TaskConfig | ZeroShotConfig | TunedConfig | SweptC
     "superb/ic": superb.ic,
     "superb/sid": superb.sid,
     "superb/er": superb.er,
+    "superb/asv": asv_task.asv,
 }
 
 # How the tasks of a suite for which networks are trained are carried out: settings of each, encoder, seeds, whether the

@@ -46,7 +46,7 @@ def test_parquet_of_the_hub_gives_the_same_examples(name, glue, tmp_path):
     splits |= {hub.get(part, "test"): examples for part, examples in wanted.hidden.items() if part != "AX"}
     order = tuple(reversed(task.classes))  # the files' own metadata say which number is which class
     for split, examples in splits.items():
-        columns = {task.columns[0]: [one.first for one in examples]}
+        columns: dict[str, list[str | None]] = {task.columns[0]: [one.first for one in examples]}
         if len(task.columns) == 2:
             columns[task.columns[1]] = [one.second for one in examples]
         numbers = [

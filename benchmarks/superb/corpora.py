@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which corpus a folder holds, told by its files, and how the tasks with classes of whole utterances read it."""
+"""Which corpus a folder holds, told by its files, and how the tasks read it."""
 
 from pathlib import Path
 
 from ..finetune import MissingFiles
-from .an4 import an4_identification
+from .an4 import an4_identification, an4_verification
 from .emodb import emodb
 from .fluent import SLOTS, fluent_speech_commands
 from .fsdd import fsdd
 from .iemocap import FOLDS, iemocap
 from .listings import need_folder
-from .manifest import labelled
+from .manifest import labelled, verified
 from .speech_commands import NOISE, speech_commands
 from .swept import Fold
 from .utterances import Parts, measured
-from .voxceleb import voxceleb1_identification
+from .voxceleb import voxceleb1_identification, voxceleb1_verification
 
 TABLES = (".tsv", ".csv", ".jsonl")
 
@@ -66,6 +66,25 @@ def speakers(path: str, listing: str) -> list[Fold]:
     if (root / "etc" / "an4_train.fileids").is_file():
         return _one(an4_identification(root))
     raise _missing(root, "VoxCeleb1's iden_split.txt, FSDD's recordings, AN4's etc, or a manifest")
+
+
+def verification(path: str, trials: str, clean: bool) -> list[Fold]:
+    """ASV: VoxCeleb1, AN4, or a manifest, each with a list of trials or, for manifests, drawn ones.
+
+    Args:
+        clean: choices are made by trials of speakers set apart, and not by those of test.
+    Raises: MissingFiles if it is none of these.
+    """
+    root, listing = _start(path), Path(trials) if trials else None
+    judged = "dev" if clean else "test"
+    if root.suffix in TABLES:
+        return [Fold("", measured(verified(root, listing)), False, judged)]
+    for folder in (root, root / "VoxCeleb1"):
+        if (folder / "dev" / "wav").is_dir():
+            return [Fold("", measured(voxceleb1_verification(folder, listing, clean)), not clean, judged)]
+    if (root / "etc" / "an4_train.fileids").is_file():
+        return [Fold("", measured(an4_verification(root, listing)), False, judged)]
+    raise _missing(root, "VoxCeleb1's dev/wav, AN4's etc, or a manifest")
 
 
 def emotions(path: str, clean: bool, wanted: tuple[int, ...]) -> list[Fold]:

@@ -9,7 +9,7 @@ import dataclasses
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...ssl.config import Config
@@ -56,6 +56,20 @@ def mix(x: Tensor, weights: Tensor) -> Tensor:
 def concatenate(x: Tensor) -> Tensor:
     """(G, N, L, D) to (G, 1, N, L D)."""
     return x.flatten(2)[:, None]
+
+
+class Featurizer(nn.Module):
+    """What a single probe reads of every frame."""
+
+    def __init__(self, layers: int, config: FeaturizerConfig) -> None:
+        super().__init__()
+        self.kind = config.kind
+        if config.kind == "weighted":
+            self.weights = nn.Parameter(torch.zeros(layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, L, D) to (N, D) or, for layers side by side, (N, L D)."""
+        return torch.einsum("nld,l->nd", x, self.weights.softmax(0)) if self.kind == "weighted" else x.flatten(1)
 
 
 def normalized(x: Tensor) -> Tensor:

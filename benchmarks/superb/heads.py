@@ -38,10 +38,10 @@ class UtteranceHeads(nn.Module):
         super().__init__()
         self.slots = tuple(slots)
         self.kind = featurizer.kind
-        begin = [_begin(seed, featurizer.width(layers, width), sum(slots)) for seed in seeds]
+        drawn = [begin(seed, featurizer.width(layers, width), sum(slots)) for seed in seeds]
 
         def stack(number: int) -> nn.Parameter:
-            return nn.Parameter(torch.stack([one[number] for one in begin])[:, None].repeat_interleave(heads, 1))
+            return nn.Parameter(torch.stack([one[number] for one in drawn])[:, None].repeat_interleave(heads, 1))
 
         self.into = stack(0)  # (G, K, D, H)
         self.into_bias = stack(1)  # (G, K, 1, H)
@@ -76,7 +76,8 @@ class UtteranceHeads(nn.Module):
         return self.layers.detach().softmax(-1) if self.kind == "weighted" else None
 
 
-def _begin(seed: int, width: int, classes: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def begin(seed: int, width: int, classes: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Weights (D, H) and (H, C) and, behind each, its bias (1, H) and (1, C), as torch draws them for nn.Linear."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         first, second = nn.Linear(width, HIDDEN), nn.Linear(HIDDEN, classes)

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adam for many small networks at once: parameters are stacked, each network has its own rate and its own clipping.
 
-What comes out is what as many separate runs of torch.optim.Adam and clip_grad_norm_ would give.
+What comes out is what as many separate runs of torch.optim.Adam (with weight decay AdamW) and clip_grad_norm_ would
+give.
 Shape letters: G groups of networks, which see the same batches, K networks of a group.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 BETAS, EPS = (0.9, 0.999), 1e-8  # Kingma & Ba 2015 (arXiv:1412.6980), torch's defaults
 
@@ -19,14 +22,17 @@ class Adam:
     Args:
         rates: the learning rate of each of a group's K networks.
         clip: the greatest norm of a network's whole gradient.
+        decay: weight decay apart from the gradient (Loshchilov & Hutter 2019, arXiv:1711.05101).
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], rates: Sequence[float], clip: float) -> None:
+    def __init__(
+        self, parameters: Sequence[nn.Parameter], rates: Sequence[float], clip: float, decay: float = 0.0
+    ) -> None:
         self.parameters = list(parameters)
         # In float32, 1 - 0.999 ** 1 is off by 6e-5 of itself.
         exact = {"device": self.parameters[0].device, "dtype": torch.float64}
         self.rates = torch.tensor(rates, **exact)
-        self.clip = clip
+        self.clip, self.decay = clip, decay
         self.first = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.second = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.steps = torch.zeros(self.parameters[0].shape[:2], **exact)  # (G, K)
@@ -46,10 +52,13 @@ class Adam:
         count = self.steps.clamp(min=1.0)
         rate = torch.where(good, self.rates / (1.0 - BETAS[0] ** count), 0.0).to(norm.dtype)
         unbias = (1.0 - BETAS[1] ** count).sqrt().to(norm.dtype)
+        shrink = torch.where(good, 1.0 - self.rates * self.decay, 1.0).to(norm.dtype)
         for parameter, gradient, first, second in zip(self.parameters, gradients, self.first, self.second, strict=True):
             gradient.mul_(_as(scale, gradient))
             first.lerp_(gradient, 1.0 - BETAS[0])
             second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1.0 - BETAS[1])
+            if self.decay:
+                parameter.mul_(_as(shrink, parameter))
             size = second.sqrt().div_(_as(unbias, second)).add_(EPS)
             parameter.sub_(torch.div(first, size, out=size).mul_(_as(rate, first)))
             parameter.grad = None
@@ -71,3 +80,46 @@ class Adam:
 def _as(x: Tensor, like: Tensor) -> Tensor:
     """(G, K) with as many dimensions as `like` (G, K, ...)."""
     return x[(...,) + (None,) * (like.ndim - 2)]
+
+
+class Stacked(nn.Module):
+    """G x K networks of one kind, which run one after the other; parameters are (G, K, ...).
+
+    Args:
+        make: a new network. seeds: networks of one seed begin with the same weights. heads: K.
+    """
+
+    def __init__(self, make: Callable[[], nn.Module], seeds: Sequence[int], heads: int) -> None:
+        super().__init__()
+        begin = []
+        for seed in seeds:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                begin.append(make())
+        self.shape = (len(seeds), heads)
+        self._network = (begin[0],)  # in a tuple, so that its own parameters are none of this module's
+        self.values = nn.ParameterDict()
+        for name, _ in begin[0].named_parameters():
+            each = torch.stack([one.get_parameter(name).detach() for one in begin])
+            self.values[name.replace(".", "/")] = nn.Parameter(each[:, None].repeat_interleave(heads, 1))
+
+    def each(self) -> list[list[dict[str, Tensor]]]:
+        """The parameters of each network, for `call`."""
+        names = [name.replace("/", ".") for name in self.values]
+        apart = [value.flatten(0, 1).unbind(0) for value in self.values.values()]  # a slice's gradient would be whole
+        flat = [dict(zip(names, one, strict=True)) for one in zip(*apart, strict=True)]
+        return [flat[start : start + self.shape[1]] for start in range(0, len(flat), self.shape[1])]
+
+    def call(self, parameters: dict[str, Tensor], *inputs: Any) -> Tensor:
+        """What the network of these parameters says of the inputs."""
+        return functional_call(self._network[0], parameters, inputs)
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.values.values())).device
+
+    def shares(self) -> Tensor | None:
+        """(G, K, L): each network's share of every layer; None where its `featurizer` weights none."""
+        if "featurizer/weights" not in self.values:
+            return None
+        return self.values["featurizer/weights"].detach().softmax(-1)

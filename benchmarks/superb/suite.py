@@ -86,7 +86,7 @@ def _row(
     each = [{**run.test, "dev": run.dev} for run in won]
     main = next(iter(won[0].test))
     several = f"mean of {len(folds)} folds, the first: " if len(folds) > 1 else ""
-    rules = (f"{several}{folds[0].parts.protocol}; {config.rules()}", "test")
+    rules = (f"{several}{folds[0].parts.protocol}; {config.rules(folds[0].judged)}", "test")
     chosen = _chosen(config, folds, outcomes, medians, won[0].rate)
     return Row.of((name, who), main, each, [chosen], time.perf_counter() - start, to_dict(config), rules, [])
 
@@ -105,7 +105,10 @@ def _chosen(
         for one, value in medians.items()
     ]
     skipped = [note for fold in folds for note in fold.parts.skipped]
-    notes = [f"learning rate {rate:g}" + ("" if len(medians) == 1 else f", the best of {len(medians)} by median dev")]
+    notes = [
+        f"learning rate {rate:g}"
+        + ("" if len(medians) == 1 else f", the best of {len(medians)} by median {folds[0].judged}")
+    ]
     if len(medians) > 2 and rate in (max(medians), min(medians)):
         notes.append(f"{rate:g} is the end of the grid: a wider --grid may do better")
     if skipped:
@@ -114,7 +117,7 @@ def _chosen(
         notes.append("states were computed online, as the store would have been too large")
     found: dict[str, Any] = {
         "lr": rate,
-        "by": "given" if config.lr is not None else "median dev",
+        "by": "given" if config.lr is not None else f"median {folds[0].judged}",
         "grid": grid,
         "layers": [run.shares for run in runs if run.rate == rate],
         "sweeps": [str(outcome.folder) for outcome in outcomes],

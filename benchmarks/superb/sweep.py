@@ -34,6 +34,7 @@ class Plan(NamedTuple):
     evaluations: int  # of dev, evenly over the steps
     clip: float  # greatest norm of a head's gradient
     device: str = "auto"
+    decay: float = 0.0  # of weights: above 0 is AdamW
 
     def evaluated(self, step: int) -> bool:
         """Whether dev is looked at after this step, the first being 1."""
@@ -106,7 +107,7 @@ class _Training:
 
     def __init__(self, probe: Probe, plan: Plan) -> None:
         self.probe, self.plan = probe, plan
-        self.adam = Adam(list(probe.heads.parameters()), plan.rates, plan.clip)
+        self.adam = Adam(list(probe.heads.parameters()), plan.rates, plan.clip, plan.decay)
         self.step = 0
         self.best = {name: value.clone() for name, value in probe.heads.state_dict().items()}
         self.best_dev = torch.full((len(plan.seeds), len(plan.rates)), -torch.inf, dtype=torch.float64)

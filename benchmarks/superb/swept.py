@@ -36,6 +36,7 @@ class Fold(NamedTuple):
     name: str  # "" where there is only one
     parts: Parts  # measured
     official: bool  # whether it is the corpus that the leaderboard scores
+    judged: str = "dev"  # the part by which states of heads and learning rates are chosen
 
 
 class Prepared(ABC):
@@ -52,6 +53,7 @@ class SweptConfig(Config, ABC):
 
     pooled: ClassVar[bool]  # whether heads need no more than the mean of each clip's frames
     gain: ClassVar[float] = 0.0  # decibels
+    decay: ClassVar[float] = 0.0  # of heads' weights: above 0 is AdamW
 
     data: CorpusConfig = CorpusConfig()
     featurizer: FeaturizerConfig = FeaturizerConfig()
@@ -77,19 +79,19 @@ class SweptConfig(Config, ABC):
 
     def plan(self, seeds: Sequence[int]) -> Plan:
         """How the heads are trained."""
-        return Plan(self.rates(), tuple(seeds), self.steps, self.evaluations, self.clip, self.device)
+        return Plan(self.rates(), tuple(seeds), self.steps, self.evaluations, self.clip, self.device, self.decay)
 
-    def rules(self) -> str:
-        """One line on how heads are trained, to be printed beside every score."""
+    def rules(self, judged: str = "dev") -> str:
+        """One line on how heads are trained and chosen, to be printed beside every score."""
         published = {field.name: field.default for field in dataclasses.fields(self)}["steps"]
         changed = "" if self.steps == published else f" (published: {published})"
-        how = f"lr {self.lr:g} as given, no sweep" if self.lr is not None else f"lr of {len(self.rates())} by dev"
+        how = f"lr {self.lr:g} as given, no sweep" if self.lr is not None else f"lr of {len(self.rates())} by {judged}"
         layers = {
             "weighted": "weighted sum of layers",
             "layer": f"layer {self.featurizer.layer}",
             "concat": "all layers side by side",
         }[self.featurizer.kind] + (", normalised" if self.featurizer.normalize else "")
-        return f"frozen, {layers}; {self.steps} steps of {self.batch}{changed}, best of dev; {how}"
+        return f"frozen, {layers}; {self.steps} steps of {self.batch}{changed}, best of {judged}; {how}"
 
     @abstractmethod
     def folds(self) -> list[Fold]:

@@ -3,7 +3,7 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,6 +15,26 @@ from .sweep import Plan, Probe, Run
 from .swept import Fold, Prepared, SweptConfig
 from .utterance_probe import Drawing, Labelled, UtteranceProbe, label, read_predictions
 from .utterances import Slot, Utterance
+
+
+def need_all(numbers: Iterable[int], states: States, clips: Clips) -> None:
+    """Raises ValueError if a test clip cannot be read."""
+    if bad := [number for number in numbers if number in states.bad]:
+        why = states.bad[bad[0]]
+        raise ValueError(f"{clips.name(bad[0])}: {why}; a score over fewer test clips is another score")
+
+
+def usable(name: str, part: Labelled, states: States, clips: Clips) -> Labelled:
+    """What can be read of a part. Raises ValueError if more than a twentieth cannot."""
+    kept = part.without(states.bad)
+    gone = len(part.names) - len(kept.names)
+    if gone > 0.05 * len(part.names) or not kept.names:
+        first = next(iter(states.bad))
+        raise ValueError(
+            f"{gone} of {len(part.names)} clips of {name} cannot be read, more than 5 %: "
+            f"{clips.name(first)}: {states.bad[first]}"
+        )
+    return kept
 
 
 class _Prepared(Prepared):
@@ -32,18 +52,8 @@ class _Prepared(Prepared):
 
     def probe(self, states: States, reading: Reading, plan: Plan) -> Probe:
         train, dev, test = self.parts
-        if bad := [piece for pieces in test.pieces for piece in pieces if piece in states.bad]:
-            why = states.bad[bad[0]]
-            raise ValueError(f"{self.clips.name(bad[0])}: {why}; a score over fewer test clips is another score")
-        kept = train.without(states.bad), dev.without(states.bad)
-        for name, before, after in (("train", train, kept[0]), ("dev", dev, kept[1])):
-            gone = len(before.names) - len(after.names)
-            if gone > 0.05 * len(before.names) or not after.names:
-                first = next(iter(states.bad))
-                raise ValueError(
-                    f"{gone} of {len(before.names)} clips of {name} cannot be read, more than 5 %: "
-                    f"{self.clips.name(first)}: {states.bad[first]}"
-                )
+        need_all((piece for pieces in test.pieces for piece in pieces), states, self.clips)
+        kept = usable("train", train, states, self.clips), usable("dev", dev, states, self.clips)
         return UtteranceProbe((*kept, test), self.slots, states, reading, self.featurizer, self.drawing, plan)
 
 

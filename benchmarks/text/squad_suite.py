@@ -17,7 +17,7 @@ from ..encoders import Start
 from ..finetune import MissingFiles, Setting, TunedConfig
 from ..grid import RUN, Grid, Run, choose
 from ..scores import Row
-from ..suite import PREDICTIONS, Suite, hidden_answers
+from ..suite import PREDICTIONS, Suite, hidden_answers, run
 from ..task import Task
 from ..tuned import PRETRAINED, SCRATCH, TWIN
 from . import protocols
@@ -169,17 +169,10 @@ def evaluate(
     if len(configs) > 1 and any(config.data.train or config.data.dev for config in configs.values()):
         raise ValueError("--data.train and --data.dev are for one task: name it, as in squad/v1")
     suite = Suite(encoder, seeds, out, say)
-    for name, config in configs.items():
-        try:
-            grid = suite.task(name, config, beside)
-        except MissingFiles as missing:
-            if len(configs) == 1:
-                raise
-            say(f"{name}: left out: {missing}")
-            continue
-        _test(suite, name, config, grid, {PRETRAINED: encoder, SCRATCH: TWIN} if beside else {PRETRAINED: encoder})
-    if not suite.rows:
-        raise ValueError(f"none of the files of {', '.join(configs)} is there: is --data.path right?")
+    starts = {PRETRAINED: encoder, SCRATCH: TWIN} if beside else {PRETRAINED: encoder}
+    for name, grid in run(suite, configs, beside):
+        _test(suite, name, configs[name], grid, starts)
+    suite.draw({})
     return suite.rows
 
 
