@@ -2,18 +2,20 @@
 """`pluri evaluate`: an encoder's score on a task, beside its random twin and raw features."""
 
 import argparse
+import dataclasses
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..ssl.config import to_dict
+from ..ssl.config import Config, to_dict
 from . import scores, tasks, tuned
 from .encoders import RAW, load, random_twin, raw_features
 from .finetune import MissingFiles, TunedConfig
 from .scores import Row
+from .superb.qbe_search import SearchConfig
 from .superb.swept import SweptConfig
 from .task import Score, TaskConfig, ZeroShotConfig
 
@@ -71,14 +73,41 @@ def main(words: list[str]) -> None:
     from ..cli import override
 
     encoder = str(known.encoder)
+    found = tasks.find(known.task)
     configs = {
-        name: override(task, rest, f"pluri evaluate {name} ENCODER") for name, task in tasks.find(known.task).items()
+        name: override(task, understood(task, rest, list(found.values())), f"pluri evaluate {name} ENCODER")
+        for name, task in found.items()
     }
     _carry_out(configs, encoder, known, Path("runs") / f"{known.task.replace('/', '-')}-{Path(encoder).name}")
 
 
+def understood(task: Config, words: list[str], suite: Sequence[Config]) -> list[str]:
+    """The settings among `words` that this task of a suite has; what no task has stays, to be refused.
+
+    Args:
+        words: --a.field followed by its values, and so on.
+    """
+    kept: list[str] = []
+    keep = True
+    for word in words:
+        if word.startswith("--"):
+            field = word[2:].split("=")[0].replace("-", "_").split(".")
+            keep = _has(task, field) or not any(_has(other, field) for other in suite)
+        if keep:
+            kept.append(word)
+    return kept
+
+
+def _has(config: object, field: list[str]) -> bool:
+    """Whether settings have a field, named from the top."""
+    if not isinstance(config, Config):
+        return False
+    inside = {one.name: config.__dict__[one.name] for one in dataclasses.fields(config)}
+    return field[0] in inside and (len(field) == 1 or _has(inside[field[0]], field[1:]))
+
+
 def _carry_out(
-    configs: dict[str, TaskConfig | ZeroShotConfig | TunedConfig | SweptConfig],
+    configs: dict[str, TaskConfig | ZeroShotConfig | TunedConfig | SweptConfig | SearchConfig],
     encoder: str,
     known: argparse.Namespace,
     default: Path,
@@ -96,10 +125,12 @@ def _carry_out(
         print(scores.table(rows), flush=True)
         if known.out is not None:
             scores.write(known.out, rows)
-    trained = {name: task for name, task in configs.items() if isinstance(task, (TunedConfig, SweptConfig))}
+    trained = {
+        name: task for name, task in configs.items() if isinstance(task, (TunedConfig, SweptConfig, SearchConfig))
+    }
     if trained:
         out = known.out or default
-        seeds = known.seeds or (3 if isinstance(next(iter(trained.values())), SweptConfig) else 5)
+        seeds = known.seeds or (3 if isinstance(next(iter(trained.values())), (SweptConfig, SearchConfig)) else 5)
         suite = tasks.SUITES[next(iter(trained)).split("/")[0]]
         suite(trained, encoder, seeds, known.beside == "True", out, partial(print, flush=True))
         print(f"everything is in {out}")

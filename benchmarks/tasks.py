@@ -10,15 +10,16 @@ from typing import Any
 from . import classify, suite
 from .finetune import TunedConfig
 from .scores import Row
-from .superb import asv_task
+from .superb import asv_task, ctc_tasks, qbe_task, sd_task
 from .superb import suite as superb_suite
 from .superb import utterance_tasks as superb
+from .superb.qbe_search import SearchConfig
 from .superb.swept import SweptConfig
 from .task import TaskConfig, ZeroShotConfig
 from .text import blimp, clue_suite, glue, glue_suite, similarity, squad_suite, superglue_suite, tagging
 
 # One line a task: the listing is the table of contents.
-TASKS: dict[str, Callable[[], TaskConfig | ZeroShotConfig | TunedConfig | SweptConfig]] = {
+TASKS: dict[str, Callable[[], TaskConfig | ZeroShotConfig | TunedConfig | SweptConfig | SearchConfig]] = {
     "classify/knn": classify.knn,
     "classify/linear": classify.linear_probe,
     "classify/finetune": classify.finetune,
@@ -68,6 +69,11 @@ TASKS: dict[str, Callable[[], TaskConfig | ZeroShotConfig | TunedConfig | SweptC
     "superb/sid": superb.sid,
     "superb/er": superb.er,
     "superb/asv": asv_task.asv,
+    "superb/sd": sd_task.sd,
+    "superb/qbe": qbe_task.qbe,
+    "superb/pr": ctc_tasks.pr,
+    "superb/asr": ctc_tasks.asr,
+    "superb/sf": ctc_tasks.sf,
 }
 
 # How the tasks of a suite for which networks are trained are carried out: settings of each, encoder, seeds, whether the
@@ -89,7 +95,7 @@ def names() -> dict[str, str]:
     return {name: (inspect.getdoc(task) or "").split("\n")[0] for name, task in TASKS.items()}
 
 
-def find(name: str) -> dict[str, TaskConfig | ZeroShotConfig | TunedConfig | SweptConfig]:
+def find(name: str) -> dict[str, TaskConfig | ZeroShotConfig | TunedConfig | SweptConfig | SearchConfig]:
     """The task of a name, or all tasks of a suite.
 
     Raises: ValueError, with the nearest names, if there is none.

@@ -11,7 +11,8 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 import pluri
-from pluri.benchmarks import classify, encoders
+from pluri.benchmarks import classify, encoders, tasks
+from pluri.benchmarks.evaluate import understood
 from pluri.benchmarks.features import Vectors, vectors
 from pluri.benchmarks.labelled import LabelledConfig, read
 from pluri.benchmarks.task import Supervised
@@ -156,3 +157,12 @@ def test_a_bad_clip_is_counted_and_left_out(samples, tmp_path):
     parts = read(LabelledConfig(path=str(folder)), pluri.load("fbank"))
     bad = [*vectors(pluri.load("fbank"), parts.train).bad, *vectors(pluri.load("fbank"), parts.test).bad]
     assert len(bad) == 1 and "not finite" in bad[0][1]
+
+
+def test_a_suite_s_settings_go_to_the_tasks_that_have_them():
+    found = tasks.find("tagging")
+    words = ["--data.path", "x", "--layer", "2", "--lr", "1e-4", "3e-4", "--nonsense", "1"]
+    given = {name: understood(task, words, list(found.values())) for name, task in found.items()}
+    assert given["tagging/linear"] == ["--data.path", "x", "--layer", "2", "--nonsense", "1"]
+    assert given["tagging/pos"] == ["--data.path", "x", "--lr", "1e-4", "3e-4", "--nonsense", "1"]
+    assert understood(found["tagging/pos"], ["--layer", "2"], [found["tagging/pos"]]) == ["--layer", "2"]

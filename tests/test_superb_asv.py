@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from pluri.benchmarks import scores, tasks
 from pluri.benchmarks.finetune import MissingFiles
 from pluri.benchmarks.superb import suite
+from pluri.benchmarks.superb.asv_probe import figures
 from pluri.benchmarks.superb.asv_task import TrialCorpusConfig, VerificationConfig
 from pluri.benchmarks.superb.featurizer import FeaturizerConfig
 from pluri.benchmarks.superb.predictions import read_scores
@@ -26,7 +27,7 @@ from pluri.benchmarks.superb.xvector import CONTEXTS, MARGIN, REACH, SCALE, XVec
 
 DATA = Path(os.environ.get("PLURI_TRIAL_DATA", "")) / "speech"
 real = pytest.mark.skipif("PLURI_TRIAL_DATA" not in os.environ, reason="needs the trial data")
-SMALL = {"steps": 4, "evaluations": 2, "batch": 6, "grid": (3e-4, 1e-4), "device": "cpu", "shortest": 0.2}
+SMALL = {"steps": 3, "evaluations": 1, "batch": 4, "grid": (3e-4, 1e-4), "device": "cpu", "shortest": 0.2}
 
 
 def network(layers=2, width=8, speakers=3, kind="weighted"):
@@ -98,6 +99,12 @@ def test_every_parameter_learns():
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in made.parameters())
 
 
+def test_a_head_whose_training_went_astray_is_the_worst_and_no_error():
+    same = np.array([1, 0])
+    assert figures(same, np.array([0.9, np.nan])) == {"eer": 1.0, "min_dcf": 1.0}
+    assert figures(same, np.array([0.9, 0.1])) == {"eer": 0.0, "min_dcf": 0.0}
+
+
 class Small(nn.Module):
     def __init__(self):
         super().__init__()
@@ -165,7 +172,7 @@ def run(config, out, seeds=2):
 
 
 def test_voices_are_told_apart_and_everything_is_written(tmp_path):
-    rows, said = run(of(manifest(tmp_path / "data")), tmp_path / "out")
+    rows, said = run(of(manifest(tmp_path / "data", 3)), tmp_path / "out")
     (row,) = rows
     assert row.main == "eer" and row.scores["eer"] < 0.2 and row.split == "test"
     assert "best of test; lr of 2 by test" in row.protocol and row.chosen[0]["by"] == "median test"
@@ -175,7 +182,7 @@ def test_voices_are_told_apart_and_everything_is_written(tmp_path):
     same = [one[:3] == one.split("_")[1][:3] for one in written]
     best = max(row.each, key=lambda each: each["dev"])
     assert equal_error_rate(np.array(same, dtype=int), list(written.values())) == pytest.approx(best["eer"], abs=1e-6)
-    assert scores.read(tmp_path / "out") == rows and "4 steps of 6 (published: 200000)" in said
+    assert scores.read(tmp_path / "out") == rows and "3 steps of 4 (published: 200000)" in said
 
 
 def test_clean_chooses_by_speakers_held_apart(tmp_path):
@@ -186,7 +193,7 @@ def test_clean_chooses_by_speakers_held_apart(tmp_path):
 
 
 def test_a_run_that_was_cut_off_ends_with_the_same_row(tmp_path, monkeypatch):
-    config = of(manifest(tmp_path / "data"), store=StoreConfig(seconds=1.0), steps=3)
+    config = of(manifest(tmp_path / "data", 3), store=StoreConfig(seconds=1.0), steps=2, evaluations=1, lr=1e-4)
     whole, _ = run(config, tmp_path / "whole", 1)
     through, calls = Reading.__call__, []
 

@@ -108,7 +108,8 @@ class VerificationProbe(Probe):
     def dev(self) -> Tensor:
         """1 - the equal error rate of the trials that judge."""
         said = self.cosines(self.judge)
-        return torch.tensor([[1.0 - equal_error_rate(self.judge.same, one) for one in group] for group in said])
+        rates = [[1.0 - figures(self.judge.same, one)["eer"] for one in group] for group in said]
+        return torch.tensor(rates, dtype=torch.float64)
 
     def said(self, folder: Path) -> list[list[dict[str, float]]]:
         said = self.cosines(self.test)
@@ -118,13 +119,17 @@ class VerificationProbe(Probe):
             for rate, one in zip(self.plan.rates, group, strict=True)
         }
         (folder / SCORES).write_text(json.dumps({"names": self.test.names, "said": rows}))
-        same = self.test.same
-        return [
-            [{"eer": equal_error_rate(same, one), "min_dcf": least_cost(same, one)} for one in group] for group in said
-        ]
+        return [[figures(self.test.same, one) for one in group] for group in said]
 
     def shares(self) -> Tensor | None:
         return self.heads.shares()
+
+
+def figures(same: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    """Error rates of (m,) scores; the worst there are if training has made one of them no number."""
+    if not np.isfinite(scores).all():
+        return {"eer": 1.0, "min_dcf": 1.0}
+    return {"eer": equal_error_rate(same, scores), "min_dcf": least_cost(same, scores)}
 
 
 def read_scores(folder: Path, seed: int, rate: float) -> dict[tuple[str, str], float]:

@@ -31,10 +31,11 @@ class Clips:
 
     Args:
         gain: decibels by which waveforms are changed; s3prl gives KS, QbE and ASV -3.
+        hop: samples (16 kHz) between the frames of the encoder that will read them, for tasks that cut by frames.
     """
 
-    def __init__(self, gain: float = 0.0) -> None:
-        self.gain = gain
+    def __init__(self, gain: float = 0.0, hop: int = 0) -> None:
+        self.gain, self.hop = gain, hop
         self.pieces: list[Piece] = []
         self._numbers: dict[Piece, int] = {}
 

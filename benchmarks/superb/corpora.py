@@ -4,19 +4,26 @@
 from pathlib import Path
 
 from ..finetune import MissingFiles
-from .an4 import an4_identification, an4_verification
+from .ami import ami
+from .an4 import an4, an4_identification, an4_verification
 from .emodb import emodb
 from .fluent import SLOTS, fluent_speech_commands
 from .fsdd import fsdd
 from .iemocap import FOLDS, iemocap
+from .librimix import librimix
+from .librispeech import librispeech
 from .listings import need_folder
-from .manifest import labelled, verified
+from .manifest import diarized, labelled, searched, transcribed, verified
+from .quesst14 import Search, quesst14
+from .snips import audio_snips
 from .speech_commands import NOISE, speech_commands
 from .swept import Fold
 from .utterances import Parts, measured
 from .voxceleb import voxceleb1_identification, voxceleb1_verification
 
 TABLES = (".tsv", ".csv", ".jsonl")
+SUBSETS = (("train-clean-100",), ("dev-clean",), ("test-clean",))  # of LibriSpeech, for train, dev and test
+LEXICONS = ("librispeech-lexicon-200k-g2p.txt", "librispeech-lexicon-allothers-g2p.txt")
 
 
 def keywords(path: str, test: str) -> list[Fold]:
@@ -85,6 +92,82 @@ def verification(path: str, trials: str, clean: bool) -> list[Fold]:
     if (root / "etc" / "an4_train.fileids").is_file():
         return [Fold("", measured(an4_verification(root, listing)), False, judged)]
     raise _missing(root, "VoxCeleb1's dev/wav, AN4's etc, or a manifest")
+
+
+def conversations(path: str) -> list[Fold]:
+    """SD: Libri2Mix in Kaldi folders, AMI as pyannote keeps it, or a manifest of turns. Raises MissingFiles."""
+    root = _start(path)
+    if root.suffix in TABLES:
+        return _one(diarized(root))
+    for folder in (root, root / "data"):
+        if (folder / "test" / "wav.scp").is_file():
+            return _one(librimix(folder), official=True)
+    if any(root.glob("*.train.lst")):
+        return _one(ami(root))
+    raise _missing(root, "Libri2Mix's train, dev and test with wav.scp, AMI's *.train.lst, or a manifest")
+
+
+def transcripts(path: str, subsets: tuple[tuple[str, ...], ...] = SUBSETS) -> list[Fold]:
+    """PR and ASR: LibriSpeech, AN4, or a manifest with the column text.
+
+    Args:
+        subsets: of LibriSpeech, for train, dev and test.
+    Raises: MissingFiles if it is none of these.
+    """
+    root = _start(path)
+    for folder in (root, root / "LibriSpeech"):
+        if any((folder / name).is_dir() for part in subsets for name in part):
+            if len({name for part in subsets for name in part}) < sum(map(len, subsets)):
+                raise ValueError(
+                    "a subset of LibriSpeech is in two parts: mend --data.train, --data.dev or --data.test"
+                )
+            parts = librispeech(folder, *subsets)
+            official = subsets == SUBSETS
+            named = parts._replace(protocol=f"SUPERB: {parts.protocol}") if official else parts
+            return _one(named, official)
+    if subsets != SUBSETS:
+        raise ValueError(f"{root} is not LibriSpeech, or lacks the subsets: leave --data.train, dev and test away")
+    if root.suffix in TABLES:
+        return _one(transcribed(root))
+    if (root / "etc" / "an4_train.fileids").is_file():
+        return _one(an4(root))
+    raise _missing(root, "LibriSpeech's train-clean-100, AN4's etc, or a manifest with the column text")
+
+
+def lexicons(path: str, named: tuple[str, ...]) -> list[Path]:
+    """PR: the files that say how words are pronounced, as named, or the corpus's own. Raises MissingFiles."""
+    root = Path(path)
+    if missing := [name for name in named if not Path(name).is_file()]:
+        raise MissingFiles(f"{missing[0]} is missing: --data.lexicon names files of rows `WORD PHONE PHONE ...`")
+    if named:
+        return [Path(name) for name in named]
+    own = [folder / name for folder in (root, root / "LibriSpeech") for name in LEXICONS]
+    found = [file for file in (*own, root / "etc" / "an4.dic") if file.is_file()]
+    if not found:
+        raise MissingFiles(f"{root} says not how words are pronounced: set --data.lexicon to rows `WORD PHONE ...`")
+    return found
+
+
+def slots(path: str) -> list[Fold]:
+    """SF: Audio SNIPS, or a manifest with the columns text and tags. Raises MissingFiles."""
+    root = _start(path)
+    if root.suffix in TABLES:
+        return _one(transcribed(root, tags=True))
+    for folder in (root, root / "SNIPS"):
+        if (folder / "all.iob.snips.txt").is_file():
+            return _one(audio_snips(folder), official=True)
+    raise _missing(root, "all.iob.snips.txt of Audio SNIPS, or a manifest with the columns text and tags")
+
+
+def searches(path: str) -> tuple[Search, bool]:
+    """QbE: QUESST 2014 or a manifest, and whether it is what the leaderboard scores. Raises MissingFiles."""
+    root = _start(path)
+    if root.suffix in TABLES:
+        return searched(root), False
+    for folder in (root, root / "quesst14Database"):
+        if (folder / "scoring" / "language_key_utterances.lst").is_file():
+            return quesst14(folder), True
+    raise _missing(root, "QUESST14's scoring/language_key_utterances.lst, or a manifest")
 
 
 def emotions(path: str, clean: bool, wanted: tuple[int, ...]) -> list[Fold]:

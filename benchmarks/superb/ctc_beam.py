@@ -46,7 +46,11 @@ class BeamConfig(Config):
             raise ValueError("beam search needs flashlight-text: pip install flashlight-text") from error
         spelt = self._spelt(vocabulary)
         unknown = len(spelt)
-        model = KenLM(self.lm, Dictionary([*spelt, "<unk>"]))
+        try:
+            model = KenLM(self.lm, Dictionary([*spelt, "<unk>"]))
+        except RuntimeError as error:
+            why = " ".join(str(error).split())[-120:]
+            raise ValueError(f"KenLM cannot read {self.lm}: {why}") from error
         silence = vocabulary.symbols.index("|")
         trie, start = Trie(len(vocabulary.symbols), silence), model.start(False)
         for number, letters in enumerate(spelt.values()):
@@ -72,7 +76,9 @@ class BeamConfig(Config):
         words = [line.split()[0] for _, line in numbered_lines(Path(self.words))] if self.words else _unigrams(self.lm)
         known = {symbol: number for number, symbol in enumerate(vocabulary.symbols)}
         spelt = {word: letters_of(word) for word in words}
-        kept = {word: [known[one] for one in letters] for word, letters in spelt.items() if known.keys() >= set(letters)}
+        kept = {
+            word: [known[one] for one in letters] for word, letters in spelt.items() if known.keys() >= set(letters)
+        }
         if not kept:
             raise ValueError(f"{self.words or self.lm}: no word is spelt with the {len(known)} symbols of the task")
         return kept
@@ -82,8 +88,10 @@ def _unigrams(path: str) -> list[str]:
     """The words of an ARPA model."""
     with open(path, encoding="utf-8", errors="replace") as file:
         lines = [line.strip() for line in file]
-    if "\\1-grams:" not in lines:
-        raise ValueError(f"{path} is no ARPA text, which would tell its words: set beam.words to a list of them")
+    lines = lines[next((i for i, line in enumerate(lines) if line), 0) :]
+    if lines[:1] != ["\\data\\"] or "\\1-grams:" not in lines:
+        what = "cut off what stands before or, if it is KenLM's binary, set beam.words to a list of its words"
+        raise ValueError(f"{path} does not begin with \\data\\, as an ARPA model does: {what}")
     start = lines.index("\\1-grams:") + 1
     end = next((i for i in range(start, len(lines)) if lines[i].startswith("\\")), len(lines))
     words = [line.split()[1] for line in lines[start:end] if len(line.split()) > 1]

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 
 from ...ssl import draw
-from .featurizer import FeaturizerConfig, concatenate, mix
+from .featurizer import Featurizer, FeaturizerConfig, concatenate, mix
 from .heads import begin
 from .spec_augment import SpecAugmentConfig, spec_augment
+from .stacked import Stacked
 
 DROPOUT = 0.2
 Loss = Callable[[Tensor], Tensor]  # of logits (k, N, V) of some heads, their losses (k,)
@@ -90,28 +91,26 @@ class LinearHeads(CtcHeads):
 class Recurrent(nn.Module):
     """One head of ASR or SF."""
 
-    def __init__(self, width: int, layers: int, hidden: int, symbols: int) -> None:
+    def __init__(self, layers: int, width: int, symbols: int, featurizer: FeaturizerConfig, hidden: int) -> None:
         super().__init__()
-        self.weights = nn.Parameter(torch.zeros(layers)) if layers else None  # before the softmax
-        self.project = nn.Linear(width, hidden)
-        sizes = (hidden, 2 * hidden)
-        self.lstms = nn.ModuleList(nn.LSTM(size, hidden, bidirectional=True) for size in sizes)
+        self.featurizer = Featurizer(layers, featurizer)
+        self.project = nn.Linear(featurizer.width(layers, width), hidden)
+        self.lstms = nn.ModuleList(nn.LSTM(size, hidden, bidirectional=True) for size in (hidden, 2 * hidden))
         self.out = nn.Linear(2 * hidden, symbols)
 
     def forward(
         self, x: Tensor, lengths: Sequence[int], key: int | None = None, augment: SpecAugmentConfig | None = None
     ) -> Tensor:
         """(N, L, D) to (N, V); padding is never seen. Without a key nothing is random."""
-        mixed = x.flatten(1) if self.weights is None else mix(x[None], self.weights[None, None])[0, 0]
+        features = self.featurizer(x)
         if key is not None and augment is not None:
-            mixed = spec_augment(mixed, lengths, key, augment)
-        packed = pack_sequence(list(self.project(mixed).split(list(lengths))), enforce_sorted=False)
+            features = spec_augment(features, lengths, key, augment)
+        packed = pack_sequence(list(self.project(features).split(list(lengths))), enforce_sorted=False)
         for number, lstm in enumerate(self.lstms):
             packed, _ = lstm(packed)
             if key is not None:
                 packed = _dropped(packed, draw.key(key, "dropout", number))
-        logits = PackedSequence(self.out(packed.data), *packed[1:])
-        return torch.cat(unpack_sequence(logits))
+        return torch.cat(unpack_sequence(PackedSequence(self.out(packed.data), *packed[1:])))
 
 
 def _dropped(packed: PackedSequence, key: int) -> PackedSequence:
@@ -124,52 +123,38 @@ def _dropped(packed: PackedSequence, key: int) -> PackedSequence:
 class RecurrentHeads(CtcHeads):
     """LSTMs (ASR, SF); one network lends itself to each head in turn, on a batch that is read once.
 
+    A network of its own keeps its weights in one piece, as cuDNN wants them, and only its own graph is in memory.
+
     Args:
-        seeds: heads of one seed begin with the same weights, and have the same masks at each step.
+        make: a new network. seeds: heads of one seed begin with the same weights, and have the same masks at each step.
         augment: None: features are not augmented.
     """
 
     def __init__(
-        self,
-        seeds: Sequence[int],
-        heads: int,
-        layers: int,
-        width: int,
-        symbols: int,
-        featurizer: FeaturizerConfig,
-        hidden: int,
-        augment: SpecAugmentConfig | None,
+        self, make: Callable[[], Recurrent], seeds: Sequence[int], heads: int, augment: SpecAugmentConfig | None
     ) -> None:
         super().__init__()
-        self.heads, self.augment = heads, augment
-        self.weighted = featurizer.kind == "weighted"
-        nets = []
-        for seed in seeds:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                own = layers if self.weighted else 0
-                nets.append(Recurrent(featurizer.width(layers, width), own, hidden, symbols))
-        stacks = [torch.stack([one.detach() for one in same]) for same in zip(*(n.parameters() for n in nets))]  # noqa: B905
-        self.stacked = nn.ParameterList([stack[:, None].repeat_interleave(heads, 1) for stack in stacks])
-        self._lent = (nets[0],)  # in a tuple, as its parameters are not to be trained
+        self.count, self.augment = heads, augment
+        self.stacked = Stacked(make, seeds, heads)
+        self._lent = (make(),)  # in a tuple, as its parameters are none of this module's
 
     def _lend(self, group: int, head: int) -> Recurrent:
         """The network, with a head's parameters and no gradients."""
-        net = self._lent[0].to(self.stacked[0].device)
+        net = self._lent[0].to(self.stacked.device)
         with torch.no_grad():
-            for to, stack in zip(net.parameters(), self.stacked, strict=True):
-                to.copy_(stack[group, head])
+            for mine, stack in zip(net.parameters(), self.stacked.values.values(), strict=True):
+                mine.copy_(stack[group, head])
         net.zero_grad()
         return net
 
     def learn(self, group: int, x: Tensor, lengths: Sequence[int], loss: Loss, key: int) -> Tensor:
         losses = []
-        for head in range(self.heads):
+        for head in range(self.count):
             net = self._lend(group, head)
             one = loss(net(x, lengths, key, self.augment)[None])
             one.sum().backward()
             losses.append(one.detach())
-            for stack, mine in zip(self.stacked, net.parameters(), strict=True):
+            for mine, stack in zip(net.parameters(), self.stacked.values.values(), strict=True):
                 if stack.grad is None:
                     stack.grad = torch.zeros_like(stack)
                 assert mine.grad is not None
@@ -181,4 +166,4 @@ class RecurrentHeads(CtcHeads):
         return self._lend(group, head)(x, lengths)
 
     def shares(self) -> Tensor | None:
-        return self.stacked[0].detach().softmax(-1) if self.weighted else None
+        return self.stacked.shares()

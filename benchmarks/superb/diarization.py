@@ -139,13 +139,17 @@ def score(
 
 
 def sweep(
-    probabilities: Mapping[str, np.ndarray], reference: Mapping[str, Sequence[Turn]], seconds: float
+    probabilities: Mapping[str, np.ndarray],
+    reference: Mapping[str, Sequence[Turn]],
+    seconds: float,
+    regions: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> dict[Setting, Tally]:
     """The errors of a split at each of the protocol's ten settings.
 
     Args:
         probabilities: (T, H) for each recording.
         seconds: from one frame to the next.
+        regions: as `score` takes them.
     Raises: ValueError for a recording of the reference without probabilities.
     """
     if missing := reference.keys() - probabilities.keys():
@@ -153,7 +157,7 @@ def sweep(
     found = {}
     for setting in SETTINGS:
         turns = {name: turns_of(decide(frames, setting), seconds, name) for name, frames in probabilities.items()}
-        found[setting] = score(reference, turns)
+        found[setting] = score(reference, turns, regions)
     return found
 
 

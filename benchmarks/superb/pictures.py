@@ -31,7 +31,9 @@ def page(out: Path) -> None:
         for row in mine:
             runs = _runs(row)
             if runs:
-                made.figure(curves(runs), f"{row.encoder}: dev accuracy of every learning rate over the steps; seeds")
+                made.figure(
+                    curves(runs), f"{row.encoder}: what every learning rate is judged by, over the steps; seeds"
+                )
         if any(row.chosen[0]["layers"] and len(row.chosen[0]["layers"][0]) > 1 for row in mine):
             made.figure(layers(mine), "the share of each layer (0: the encoder's input) of the chosen rate, each seed")
     made.save(out / FILE)
@@ -43,8 +45,8 @@ def _scores(made: Page, rows: Sequence[Row]) -> None:
         values = row.values()
         others = ", ".join(f"{name} {value:.4f}" for name, value in row.scores.items() if name != row.main)
         spread = f"{min(values):.4f} to {max(values):.4f}" if len(values) > 1 else ""
-        lines.append((row.encoder, f"{row.scores[row.main]:.4f}", spread, f"{row.chosen[0]['lr']:g}", others))
-    made.table(("encoder", f"{rows[0].main}, {rows[0].split}", "range", "learning rate", "besides"), lines)
+        lines.append((row.encoder, f"{row.scores[row.main]:.4f}", spread, _chosen(row), others))
+    made.table(("encoder", f"{rows[0].main}, {rows[0].split}", "range", _kind(rows[0]), "besides"), lines)
     for words in dict.fromkeys(row.protocol for row in rows):
         made.text(words, note=True)
     for words in dict.fromkeys(note for row in rows for note in row.chosen[0]["notes"]):
@@ -53,8 +55,18 @@ def _scores(made: Page, rows: Sequence[Row]) -> None:
         _leaderboard(made, rows[0])
 
 
+def _kind(row: Row) -> str:
+    """What a task chooses on dev."""
+    return "learning rate" if "lr" in row.chosen[0] else "layer"
+
+
+def _chosen(row: Row) -> str:
+    chosen = row.chosen[0]
+    return f"{chosen['lr']:g}" if "lr" in chosen else str(chosen["layer"])
+
+
 def _leaderboard(made: Page, row: Row) -> None:
-    name = f"{row.task.split('/')[1]}/{row.main}"
+    name = f"{row.task.split('/')[1]}/{row.main.removesuffix('_greedy')}"
     if name in overall.COLUMNS:
         place = overall.COLUMNS.index(name)
         made.text("The leaderboard, in percent (superbbenchmark/website-react@cacb90e, backend/utils.py):")
@@ -63,13 +75,14 @@ def _leaderboard(made: Page, row: Row) -> None:
 
 
 def _rates(made: Page, rows: Sequence[Row]) -> None:
-    rates = sorted({cell["lr"] for row in rows for cell in row.chosen[0]["grid"]}, reverse=True)
+    key = "lr" if "lr" in rows[0].chosen[0] else "layer"
+    known = sorted({cell[key] for row in rows for cell in row.chosen[0]["grid"]}, reverse=key == "lr")
     lines = []
     for row in rows:
-        cells = {cell["lr"]: cell for cell in row.chosen[0]["grid"]}
-        lines.append((row.encoder, *(f"{cells[rate]['dev']:.4f}" if rate in cells else "" for rate in rates)))
-    made.text("Median dev accuracy of each learning rate:")
-    made.table(("encoder", *(f"{rate:g}" for rate in rates)), lines)
+        cells = {cell[key]: cell for cell in row.chosen[0]["grid"]}
+        lines.append((row.encoder, *(f"{cells[one]['dev']:.4f}" if one in cells else "" for one in known)))
+    made.text(f"What the {_kind(rows[0])} is chosen by (medians over seeds; more is better):")
+    made.table(("encoder", *(f"{one:g}" for one in known)), lines)
 
 
 def _runs(row: Row) -> list[Run]:

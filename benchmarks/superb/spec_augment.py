@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """SpecAugment on the features that a head reads (Park et al. 2019, arXiv:1904.08779, section 2), from explicit keys.
 
-Policy of SUPERB's ASR and SF (s3prl@ec8064b, downstream/asr/config.yaml and downstream/ctc/snips.yaml). Differs there:
-widths end one short of their greatest, and masks are placed in the padded length of the batch, not in the row's own.
+Policy of SUPERB's ASR and, adaptive, SF (s3prl@ec8064b, downstream/{asr/config.yaml, ctc/snips.yaml, specaug.py}).
+Differs there: widths end one short of their greatest, and masks go by the padded length of the batch, not by the row's.
 Shape letters: N frames of all rows, n of one row, D width.
 """
 
@@ -22,10 +22,11 @@ class SpecAugmentConfig(Config):
     """How much is hidden."""
 
     window: int = 5  # frames by which a point in time is moved at most; 0: none is
-    time_masks: int = 2
+    time_masks: int = 2  # of an adaptive policy at most
     time_width: int = 40  # frames at most
     channel_masks: int = 4
     channel_width: int = 50  # channels at most
+    adaptive: float = 0.0  # share of a row's frames beyond which neither number nor width of time masks goes; 0: none
 
     def __post_init__(self) -> None:
         if min(dataclasses.astuple(self)) < 0:
@@ -42,7 +43,7 @@ def spec_augment(x: Tensor, lengths: Sequence[int], key: int, config: SpecAugmen
     rows = []
     for number, row in enumerate(x.split(list(lengths))):
         mine = draw.key(key, number)
-        hidden = masked(mine, *row.shape, config).to(x.device)
+        hidden = masked(mine, len(row), row.shape[1], config).to(x.device)
         rows.append(warped(row, *moved(mine, len(row), config.window)).masked_fill(hidden, 0.0))
     return torch.cat(rows)
 
@@ -67,7 +68,8 @@ def warped(row: Tensor, centre: int, to: int) -> Tensor:
 
 def masked(key: int, n: int, width: int, config: SpecAugmentConfig) -> Tensor:
     """(n, D) bool: what is hidden of a row."""
-    time = _bands(draw.key(key, "time"), n, config.time_masks, config.time_width)
+    most = int(config.adaptive * n) if config.adaptive else max(config.time_masks, config.time_width)
+    time = _bands(draw.key(key, "time"), n, min(most, config.time_masks), min(most, config.time_width))
     return time[:, None] | _bands(draw.key(key, "channel"), width, config.channel_masks, config.channel_width)
 
 

@@ -7,6 +7,7 @@ chosen head of each task says of test in the leaderboard's form, OUT/scores.json
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from .. import scores, tuned
 from ..encoders import load, random_twin
 from ..finetune import MissingFiles
 from ..scores import Row
+from . import corpora
 from .pictures import page
 from .predictions import pack
+from .qbe_search import SearchConfig
+from .qbe_task import row as search_row
 from .sweep import choose
-from .swept import Fold, Outcome, SweptConfig
+from .swept import Fold, Outcome, SweptConfig, folder_name
 from .swept import evaluate as evaluate_one
 
 PREDICTIONS = "predictions"
@@ -26,7 +30,12 @@ FLOOR = "fbank_no_cmvn"  # what the leaderboard's row FBANK seems to be
 
 
 def evaluate(
-    configs: Mapping[str, SweptConfig], encoder: str, seeds: int, beside: bool, out: Path, say: Callable[[str], None]
+    configs: Mapping[str, SweptConfig | SearchConfig],
+    encoder: str,
+    seeds: int,
+    beside: bool,
+    out: Path,
+    say: Callable[[str], None],
 ) -> list[Row]:
     """Runs the tasks whose files are there, and writes everything into `out`.
 
@@ -38,17 +47,17 @@ def evaluate(
     rows: list[Row] = []
     for name, config in configs.items():
         try:
-            folds = config.folds()
+            one = _task(name, config)
         except MissingFiles as missing:
             if len(configs) == 1:
                 raise
             say(f"{name}: left out: {missing}")
             continue
-        mine = [_row(name, config, folds, encoder, seeds, out, say)]
+        mine = [one(encoder, seeds, out, say, "")]
         backbone = load(encoder)
         if beside and backbone.encoder.config.depth:
-            mine.append(_row(name, config, folds, tuned.TWIN, seeds, out, say, encoder))
-            mine.append(_row(name, config, folds, FLOOR, seeds, out, say))
+            mine.append(one(tuned.TWIN, seeds, out, say, encoder))
+            mine.append(one(FLOOR, seeds, out, say, ""))
         scores.write(out, mine)
         say(scores.table(mine))
         rows += mine
@@ -56,6 +65,13 @@ def evaluate(
         raise ValueError(f"none of the files of {', '.join(configs)} is there: is --data.path right?")
     page(out)
     return rows
+
+
+def _task(name: str, config: SweptConfig | SearchConfig) -> Callable[[str, int, Path, Callable[[str], None], str], Row]:
+    """What makes an encoder's row of a task, whose data are read here. Raises MissingFiles."""
+    if isinstance(config, SearchConfig):
+        return partial(search_row, name, config, corpora.searches(config.data.path))
+    return partial(_row, name, config, config.folds())
 
 
 def _row(
@@ -66,11 +82,11 @@ def _row(
     seeds: int,
     out: Path,
     say: Callable[[str], None],
-    twin_of: str = "",
+    twin_of: str,
 ) -> Row:
     """An encoder's row: its sweep, the learning rate that is best on dev, and what its heads say of test."""
     start = time.perf_counter()
-    short = who.strip("/").replace("/", "-").replace(":", "-").replace(" ", "-")[-40:]
+    short = folder_name(who)
     folder = out / name.replace("/", "-") / short
     if twin_of:
         network = load(twin_of)
@@ -136,5 +152,5 @@ def _write(config: SweptConfig, folds: list[Fold], outcome: Outcome, rate: float
     best = max((run for run in outcome.runs if run.rate == rate), key=lambda run: run.dev)
     for fold in folds:
         config.write(fold, outcome.folder / fold.name, best, to)
-    if any(fold.official for fold in folds):
+    if any(fold.official for fold in folds) and (to / "predict").is_dir():
         pack(to)

@@ -13,7 +13,7 @@ from ...ssl.config import Config, to_dict
 from ...ssl.encoder import Backbone
 from ...ssl.parallel import find_device
 from .clips import Clips
-from .featurizer import FeaturizerConfig
+from .featurizer import FeaturizerConfig, hop
 from .states import Online, Precision, Reading, States
 from .store import StoreConfig, open_states
 from .sweep import RESULT, Plan, Probe, Run, sweep
@@ -134,11 +134,12 @@ def evaluate(
     Args:
         folder: for sweeps; the one of these settings and this encoder lies below. out: the store lies below.
     """
-    clips = Clips(config.gain)
-    prepared = [config.prepare(fold, clips) for fold in folds]
     reading = Reading.of(backbone.to(find_device(config.device)), config.featurizer, config.pooled, config.precision)
+    clips = Clips(config.gain, hop(backbone.front_end))
+    prepared = [config.prepare(fold, clips) for fold in folds]
     settings = {name: value for name, value in to_dict(config).items() if name not in ("data", "store", "device")}
-    about = json.dumps([reading.key(), clips.hash(), settings, config.store.dtype, list(seeds)])
+    truth = [_truth(fold.parts) for fold in folds]
+    about = json.dumps([reading.key(), clips.hash(), settings, config.store.dtype, list(seeds), truth])
     folder = folder.with_name(f"{folder.name}-{hashlib.blake2b(about.encode(), digest_size=4).hexdigest()}")
     plan = config.plan(seeds)
     if not all((folder / fold.name / RESULT).is_file() for fold in folds):
@@ -152,6 +153,18 @@ def evaluate(
     each = {fold.name: read_runs(folder / fold.name) for fold in folds}
     kept = json.loads((folder / LEFT_OUT).read_text())
     return Outcome(mean(list(each.values())), each, folder, len(kept["bad"]), kept["online"])
+
+
+def _truth(parts: Parts) -> str:
+    """Changes with what the utterances are said to hold, and with how they are split."""
+    told = [[(one.name, *one[2:]) for one in part] for part in (parts.train, parts.dev, parts.test)]  # without paths
+    words = repr([told, parts.slots, parts.trials, parts.dev_trials])
+    return hashlib.blake2b(words.encode(), digest_size=16).hexdigest()
+
+
+def folder_name(who: str) -> str:
+    """What an encoder's folders are called."""
+    return who.strip("/").replace("/", "-").replace(":", "-").replace(" ", "-")[-40:]
 
 
 def read_runs(folder: Path) -> list[Run]:

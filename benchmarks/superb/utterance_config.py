@@ -5,7 +5,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Protocol, Self, TypeVar
 
 from .clips import Clips
 from .featurizer import FeaturizerConfig
@@ -24,7 +24,21 @@ def need_all(numbers: Iterable[int], states: States, clips: Clips) -> None:
         raise ValueError(f"{clips.name(bad[0])}: {why}; a score over fewer test clips is another score")
 
 
-def usable(name: str, part: Labelled, states: States, clips: Clips) -> Labelled:
+class Part(Protocol):
+    """Utterances, by name, of which some may turn out to be bad."""
+
+    @property
+    def names(self) -> list[str]: ...
+
+    def without(self, bad: Iterable[int]) -> Self:
+        """The part without the clips of these numbers."""
+        ...
+
+
+P = TypeVar("P", bound=Part)
+
+
+def usable(name: str, part: P, states: States, clips: Clips) -> P:
     """What can be read of a part. Raises ValueError if more than a twentieth cannot."""
     kept = part.without(states.bad)
     gone = len(part.names) - len(kept.names)

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""QbE: in which recordings does a spoken query occur? Nothing is trained; each layer's states are matched by DTW.
+
+Yang et al. 2021 (arXiv:2105.01051, section 2): the layer that finds the dev queries best looks for those of test.
+OUT/superb-qbe/ENCODER-HASH holds the search, OUT/predictions/ENCODER the scores as the leaderboard takes them.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ...ssl.config import to_dict
+from ..encoders import load, random_twin
+from ..scores import Row
+from .predictions import FILES, pack
+from .qbe_search import Found, SearchConfig, find
+from .quesst14 import Search
+from .swept import folder_name
+from .term_value import write_stdlist
+
+
+def row(
+    name: str,
+    config: SearchConfig,
+    data: tuple[Search, bool],
+    who: str,
+    seeds: int,
+    out: Path,
+    say: Callable[[str], None],
+    twin_of: str,
+) -> Row:
+    """An encoder's row, or that of its random twins.
+
+    Args:
+        data: what is searched, and whether it is what the leaderboard scores. seeds: of twins; nothing else is drawn.
+    Raises: ValueError if there is no truth to score by, or audio that cannot be read.
+    """
+    start = time.perf_counter()
+    wanted, official = data
+    short = folder_name(who)
+    folder = out / name.replace("/", "-") / short
+    backbones = [random_twin(load(twin_of), seed) for seed in range(seeds)] if twin_of else [load(who)]
+    each, chosen = [], []
+    for backbone in backbones:
+        found, place = find(config, wanted, backbone, folder, out, say)
+        grid = [{"layer": int(layer), "dev": value} for layer, value in found.dev.items()]
+        each.append({**found.test, "dev": max(found.dev.values())})
+        how = {"layer": found.layer, "by": "dev MTWV", "grid": grid, "layers": [], "sweeps": [str(place)]}
+        chosen.append({**how, "bad": 0, "notes": _notes(found, wanted)})
+        if not twin_of:
+            to = out / "predictions" / short
+            path = to / "predict" / FILES["qbe"] if official else to / "qbe.stdlist.xml"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_stdlist(path, found.scores)
+            if official:
+                pack(to)
+    rules = (f"{wanted.protocol}; {config.rules()}", "test")
+    return Row.of((name, who), "mtwv", each, chosen, time.perf_counter() - start, to_dict(config), rules, [])
+
+
+def _notes(found: Found, wanted: Search) -> list[str]:
+    notes = [f"layer {found.layer}, the best of {len(found.dev)} by the dev queries"]
+    if "mtwv_english" in found.test:
+        rest = f"all {len(wanted.recordings)} documents and all queries, where what is not searched scores -10"
+        notes.append(f"mtwv: {rest}; mtwv_english: the {len(wanted.documents)} documents and queries searched, alone")
+    return notes
+
+
+def qbe() -> SearchConfig:
+    """Spoken queries in recordings, no training; maximum term-weighted value (QUESST 2014 English, or a manifest)."""
+    return SearchConfig()

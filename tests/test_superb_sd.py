@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SD: the loss against a loop over permutations, padding, chunks and labels, layouts, protocols, what is written."""
+
+import dataclasses
+import itertools
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import nn
+
+from pluri.benchmarks import scores
+from pluri.benchmarks.finetune import MissingFiles
+from pluri.benchmarks.superb import diarization, sd_task, suite
+from pluri.benchmarks.superb.clips import Clips
+from pluri.benchmarks.superb.featurizer import FeaturizerConfig
+from pluri.benchmarks.superb.rttm import Turn, read_rttm
+from pluri.benchmarks.superb.sd_chunks import cut, fit
+from pluri.benchmarks.superb.sd_head import Diarizer, permuted, right
+from pluri.benchmarks.superb.sd_probe import read_probabilities, write_probabilities
+from pluri.benchmarks.superb.sd_task import DiarizationConfig
+from pluri.benchmarks.superb.states import Reading
+from pluri.benchmarks.superb.store import StoreConfig
+from pluri.benchmarks.superb.swept import CorpusConfig
+from pluri.benchmarks.superb.utterances import Utterance
+
+DATA = Path(os.environ.get("PLURI_TRIAL_DATA", "")) / "speech"
+real = pytest.mark.skipif("PLURI_TRIAL_DATA" not in os.environ, reason="needs the trial data")
+SMALL = {"steps": 12, "evaluations": 3, "batch": 4, "grid": (1e-2, 1e-3), "device": "cpu", "chunk": 100}
+
+
+@pytest.mark.parametrize("speakers", [1, 2, 3, 4])
+def test_the_loss_is_the_least_over_all_orders_and_padding_is_no_part_of_it(speakers):
+    torch.manual_seed(speakers)
+    lengths = [7, 3, 1]
+    logits, targets = torch.randn(3, 7, speakers) * 3, torch.rand(3, 7, speakers).round()
+    for row, length in enumerate(lengths):
+        targets[row, length:] = 0
+    losses, orders = permuted(logits, targets, lengths)
+    bce, count = nn.BCEWithLogitsLoss(), 0
+    for row, length in enumerate(lengths):
+        found = {}
+        for order in itertools.permutations(range(speakers)):
+            found[order] = float(bce(logits[row, :length], targets[row, :length][:, list(order)])) * length
+        assert float(losses[row]) == pytest.approx(min(found.values()), rel=1e-5)
+        best = tuple(orders[row].tolist())
+        assert found[best] == pytest.approx(min(found.values()))
+        said = logits[row, :length].sigmoid() > 0.5
+        count += int((said == targets[row, :length][:, list(best)].bool()).sum())
+    assert right(logits, targets, lengths) == count
+
+
+def network(speakers=2):
+    torch.manual_seed(0)
+    return Diarizer(2, 5, speakers, FeaturizerConfig())
+
+
+def test_a_clip_alone_and_in_a_padded_batch_has_the_same_logits_and_loss():
+    made, lengths = network(), [9, 4, 1]
+    x = torch.randn(14, 2, 5)
+    targets = torch.rand(3, 9, 2).round()
+    targets[1, 4:], targets[2, 1:] = 0, 0
+    with torch.no_grad():
+        together, total = made(x, lengths), 0.0
+        for row, (part, length) in enumerate(zip(x.split(lengths), lengths, strict=True)):
+            assert torch.allclose(made(part, [length])[0], together[row, :length], atol=1e-6)
+            total += float(made(part, [length], targets[row : row + 1, :length])) * length
+        assert float(made(x, lengths, targets)) == pytest.approx(total / 14, rel=1e-5)
+
+
+def test_every_parameter_learns():
+    made = network()
+    made(torch.randn(9, 2, 5), [9], torch.rand(1, 9, 2).round()).backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in made.parameters())
+
+
+def test_a_recording_is_cut_into_chunks_whose_labels_are_those_of_a_slow_loop():
+    turns = (Turn("b", 0.0, 1.0), Turn("a", 0.504, 3.0), Turn("b", 2.5, 2.503))
+    for seconds, frames in ((3.0, [100, 100, 100]), (2.05, [100, 105]), (2.1, [100, 100, 10]), (0.02, [2])):
+        clips = Clips(hop=160)
+        recording = cut(Utterance("one", Path("one.wav"), end=seconds, turns=turns), clips, 100, 3)
+        assert [chunk.frames for chunk in recording.chunks] == frames
+        assert [round(clips.seconds(i), 6) for i in range(len(clips))] == [f / 100 for f in frames]
+        labels = np.concatenate([chunk.labels for chunk in recording.chunks])
+        for frame, row in enumerate(labels):  # a turn begins and ends at the nearest frame; speakers by name
+            spoken = [
+                {t.speaker for t in turns if np.rint(t.start * 100) <= frame < np.rint(t.end * 100)} >= {s}
+                for s in "ab"
+            ]
+            assert row.tolist() == [*spoken, 0]
+    whole = cut(Utterance("one", Path("one.wav"), end=3.0, turns=turns), Clips(hop=320), None, None)
+    assert [chunk.frames for chunk in whole.chunks] == [150]
+
+
+def test_states_are_fitted_to_labels_clip_by_clip():
+    x = torch.arange(6.0).view(6, 1, 1)
+    assert fit(x, [4, 2], [3, 4]).flatten().tolist() == [0, 1, 2, 4, 5, 5, 5]
+
+
+def test_probabilities_come_back_by_name(tmp_path):
+    found = {"file": np.random.rand(4, 2), "a/b c": np.random.rand(3, 2)}
+    write_probabilities(tmp_path, 0, 1e-3, found)
+    again = read_probabilities(tmp_path, 0, 1e-3)
+    assert list(again) == list(found)
+    assert all(np.allclose(again[name], found[name], atol=1e-3) for name in found)
+
+
+def talk(path, turns, seconds, seed):
+    """A low voice and a high one."""
+    rng, time = np.random.default_rng(seed), np.arange(round(seconds * 16000)) / 16000
+    wave = 0.003 * rng.standard_normal(len(time))
+    for speaker, start, end in turns:
+        wave += (time >= start) * (time < end) * 0.1 * np.sin(2 * np.pi * {"low": 200, "high": 2000}[speaker] * time)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, wave, 16000)
+
+
+def turns_of(seed):
+    rng = np.random.default_rng(seed)
+    middle, end = rng.uniform(0.3, 0.7), rng.uniform(0.9, 1.2)
+    return [("low", 0.1, round(middle + 0.2, 2)), ("high", round(middle, 2), round(end, 2))]
+
+
+def manifest(folder):
+    rows = ["path\tlabel\tstart\tend\tsplit"]
+    for i in range(12):
+        talk(folder / f"{i}.wav", turns_of(i), 1.3, i)
+        split = "test" if i > 9 else "dev" if i > 7 else "train"
+        rows += [f"{i}.wav\t{speaker}\t{start}\t{end}\t{split}" for speaker, start, end in turns_of(i)]
+    path = folder / "talk.tsv"
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def of(path, **fields):
+    return dataclasses.replace(DiarizationConfig(), **{**SMALL, "data": CorpusConfig(path=str(path)), **fields})
+
+
+def run(config, out, seeds=1):
+    lines = []
+    rows = suite.evaluate({"superb/sd": config}, "fbank_no_cmvn", seeds, False, out, lines.append)
+    return rows, "\n".join(lines)
+
+
+def test_voices_are_told_apart_and_everything_is_written(tmp_path):
+    path = manifest(tmp_path / "data")
+    rows, _ = run(of(path), tmp_path / "out")
+    (row,) = rows
+    assert row.main == "der" and row.scores["der"] < 0.3 and row.scores["dev"] > 0.85
+    assert row.scores["der"] == pytest.approx(sum(row.scores[n] for n in ("missed", "false_alarm", "confused")))
+    assert "best of dev" in row.protocol and "lowest error on test" in " ".join(row.chosen[0]["notes"])
+    said = read_rttm(tmp_path / "out" / "predictions" / "fbank_no_cmvn" / "sd.rttm")
+    truth = {f"{i}.wav": [Turn(*turn) for turn in turns_of(i)] for i in (10, 11)}
+    assert diarization.score(truth, said).rate == pytest.approx(row.scores["der"], abs=5e-3)
+    assert scores.read(tmp_path / "out") == rows
+    folder = Path(row.chosen[0]["sweeps"][0])
+    tallies = diarization.sweep(read_probabilities(folder, 0, row.chosen[0]["lr"]), truth, 0.01)
+    assert min(tally.rate for tally in tallies.values()) == pytest.approx(row.scores["der"], abs=5e-3)
+
+
+def test_clean_hears_test_whole_and_chooses_on_dev(tmp_path):
+    path = manifest(tmp_path / "data")
+    rows, said = run(of(path, protocol="clean"), tmp_path / "out")
+    assert any("chosen on dev" in note for note in rows[0].chosen[0]["notes"])
+    assert "24 clips" in said  # 10 recordings in two chunks, and dev and test whole
+
+
+def test_a_run_that_was_cut_off_ends_with_the_same_row(tmp_path, monkeypatch):
+    config = of(manifest(tmp_path / "data"), store=StoreConfig(seconds=2.0), steps=3)
+    whole, _ = run(config, tmp_path / "whole")
+    through, calls = Reading.__call__, []
+
+    def stop(self, waves):
+        calls.append(waves)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return through(self, waves)
+
+    monkeypatch.setattr(Reading, "__call__", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path / "cut")
+    again, _ = run(config, tmp_path / "cut")
+    assert again[0].each == whole[0].each
+    third, said = run(config, tmp_path / "cut")
+    assert third[0].each == whole[0].each and "store:" not in said
+
+
+def kaldi(root):
+    """Libri2Mix's folders as prepare_diarization.py leaves them."""
+    for part, number in (("train", 3), ("dev", 2), ("test", 2)):
+        folder, rows = (
+            root / "data" / part,
+            {name: [] for name in ("wav.scp", "segments", "utt2spk", "rttm", "reco2dur")},
+        )
+        for i in range(number):
+            name = f"{part}{i}"
+            talk(folder / f"{name}.wav", turns_of(i), 1.3, i)
+            rows["wav.scp"].append(f"{name} {name}.wav")
+            rows["reco2dur"].append(f"{name} 1.3")
+            for speaker, start, end in turns_of(i):
+                rows["segments"].append(f"{name}_{speaker} {name} {start} {end}")
+                rows["utt2spk"].append(f"{name}_{speaker} {speaker}")
+                rows["rttm"].append(f"SPEAKER {name} 1 {start} {end - start:.2f} <NA> <NA> {speaker} <NA>")
+        rows["spk2utt"] = [f"{speaker} x" for speaker in ("low", "high")]
+        for file, lines in rows.items():
+            (folder / file).write_text("\n".join(lines) + "\n")
+    return root
+
+
+def test_libri2mix_is_read_and_written_in_the_leaderboards_form_if_that_is_possible(tmp_path, monkeypatch):
+    config = of(kaldi(tmp_path / "mix"), steps=1, evaluations=1)
+    monkeypatch.setattr(sd_task, "find_spec", lambda name: None)
+    rows, _ = run(config, tmp_path / "out")
+    assert "pip install h5py" in " ".join(rows[0].chosen[0]["notes"])
+    assert rows[0].protocol.startswith("SUPERB: Libri2Mix")
+    assert (tmp_path / "out/predictions/fbank_no_cmvn/sd.rttm").is_file()
+    kept = {}
+    monkeypatch.setattr(sd_task, "find_spec", lambda name: True)
+    monkeypatch.setattr(sd_task, "write_activity", lambda folder, found, hop: kept.update({folder: (found, hop)}))
+    rows, _ = run(config, tmp_path / "out")
+    ((folder, (found, hop)),) = kept.items()
+    assert folder.name == "sd_public" and list(found) == ["test0", "test1"] and hop == 160
+    assert found["test0"].shape == (130, 2) and "h5py" not in " ".join(rows[0].chosen[0]["notes"])
+
+
+def test_what_cannot_be_used_is_said_in_one_line(tmp_path):
+    path = manifest(tmp_path / "data")
+    with pytest.raises(ValueError, match=r"0.wav has 2 speakers: set --speakers 2"):
+        run(of(path, speakers=1), tmp_path / "out")
+    with pytest.raises(ValueError, match="--speakers is 1 to 6"):
+        of(path, speakers=9)
+    with pytest.raises(ValueError, match="--chunk is 100 frames or more"):
+        of(path, chunk=1)
+    with pytest.raises(MissingFiles, match=r"AMI's \*.train.lst"):
+        run(of(tmp_path), tmp_path / "out")
+    (tmp_path / "data" / "11.wav").write_bytes(b"no audio")
+    with pytest.raises(ValueError, match=r"11.wav.*fewer test clips"):
+        run(of(path), tmp_path / "out")
+
+
+@real
+def test_ami_is_read_with_the_stretches_that_are_scored():
+    (fold,) = of(DATA / "ami_debug", speakers=4).folds()
+    assert all(one.turns and one.scored for one in fold.parts.test)
+    clips = Clips(hop=160)
+    recordings = [cut(one, clips, 2000, 4) for one in fold.parts.train]
+    assert all(sum(chunk.frames for chunk in one.chunks) == 3000 for one in recordings)
