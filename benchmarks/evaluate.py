@@ -61,12 +61,13 @@ def main(words: list[str]) -> None:
     parser.add_argument("task", nargs="?")
     parser.add_argument("encoder", nargs="?")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--seeds", type=_positive)
     parser.add_argument("--beside", choices=("True", "False"))
     known, rest = parser.parse_known_args(words)
     asked = {"-h", "--help"} & set(rest)
     if known.task is None or (known.encoder is None and not asked):
-        print("usage: pluri evaluate TASK ENCODER [--data.path P] [--seeds N] [--beside False] [--out DIR] [--field V]")
+        print("usage: pluri evaluate TASK ENCODER [--data.path P] [--seeds N] [--beside B] [--out DIR] [--field V]")
+        print("B: True or False, whether a network at random weights is scored as well")
         print("\n" + "\n".join(f"  {name:<20}{text}" for name, text in tasks.names().items()))
         print(f"\nENCODER: a run directory, a Hugging Face folder or hub name, random:RECIPE, {', '.join(RAW)}.")
         sys.exit(0 if asked else 2)
@@ -79,6 +80,13 @@ def main(words: list[str]) -> None:
         for name, task in found.items()
     }
     _carry_out(configs, encoder, known, Path("runs") / f"{known.task.replace('/', '-')}-{Path(encoder).name}")
+
+
+def _positive(word: str) -> int:
+    number = int(word)
+    if number < 1:
+        raise ValueError(word)
+    return number
 
 
 def understood(task: Config, words: list[str], suite: Sequence[Config]) -> list[str]:
@@ -113,6 +121,7 @@ def _carry_out(
     default: Path,
 ) -> None:
     """Frozen tasks one by one; those that train as their suite does it, in a folder where they can be gone on with."""
+    out = known.out or default
     frozen = {name: task for name, task in configs.items() if isinstance(task, (TaskConfig, ZeroShotConfig))}
     for name, task in frozen.items():
         try:
@@ -123,14 +132,12 @@ def _carry_out(
             print(f"{name}: left out: {missing}", flush=True)
             continue
         print(scores.table(rows), flush=True)
-        if known.out is not None:
-            scores.write(known.out, rows)
+        scores.write(out, rows)
     trained = {
         name: task for name, task in configs.items() if isinstance(task, (TunedConfig, SweptConfig, SearchConfig))
     }
     if trained:
-        out = known.out or default
         seeds = known.seeds or (3 if isinstance(next(iter(trained.values())), (SweptConfig, SearchConfig)) else 5)
         suite = tasks.SUITES[next(iter(trained)).split("/")[0]]
         suite(trained, encoder, seeds, known.beside == "True", out, partial(print, flush=True))
-        print(f"everything is in {out}")
+    print(f"everything is in {out}")

@@ -13,7 +13,6 @@ import torch
 
 from ..ssl.config import Config
 from ..ssl.data import Dataset, Loader
-from ..ssl.encoder import Backbone
 from ..ssl.optim import OptimizerConfig, ScheduleConfig
 from ..ssl.recipe import LoopConfig, Training
 from ..ssl.train import fit
@@ -83,21 +82,16 @@ class MissingFiles(ValueError):
     """A task's files are not there; a suite then leaves the task out and says so."""
 
 
-def fine_tune(
-    task: Task, backbone: Backbone, setting: Setting, seed: int, loop: LoopConfig, folder: Path | None
-) -> Supervised:
-    """The backbone, trained in place, and a head for the task.
+def fine_tune(model: Supervised, setting: Setting, seed: int, loop: LoopConfig, folder: Path | None) -> None:
+    """Trains a backbone and a task's head, in place.
 
     Args:
-        seed: of the head's weights, the order of the items and dropout.
+        seed: of the order of the items and of dropout.
         folder: for metrics.jsonl; a run that was cut off goes on from its last checkpoint there.
     Raises: ssl.stopped.Stopped if the training cannot go on.
     """
-    torch.manual_seed(seed)
-    model = Supervised(task, backbone)
-    data = task.data(backbone).train
+    data = model.task.data(model.backbone).train
     fit(model, data, None, setting.training(len(data.epoch(0).records), seed, loop), folder)
-    return model
 
 
 @torch.inference_mode()

@@ -6,18 +6,23 @@ written last). FOLDER/best.safetensors is the network that did best on the dev s
 """
 
 import copy
+import hashlib
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import torch
+
 from ..ssl.config import from_dict, to_dict
+from ..ssl.data import Dataset
 from ..ssl.encoder import Backbone
 from ..ssl.parallel import find_device
-from ..ssl.stopped import Interrupted, Stopped
+from ..ssl.stopped import Diverged
 from .encoders import Start, fingerprint
+from .files import write_json
 from .finetune import Setting, TunedConfig, fine_tune, predict
 from .task import Supervised, Task
 
@@ -44,9 +49,7 @@ class Run(NamedTuple):
 
     def save(self, path: Path) -> None:
         """Writes run.json, whole or not at all."""
-        beside = path.with_suffix(".partial")
-        beside.write_text(json.dumps({**self._asdict(), "setting": to_dict(self.setting)}, indent=1) + "\n")
-        beside.rename(path)
+        write_json(path, {**self._asdict(), "setting": to_dict(self.setting)})
 
 
 class Grid:
@@ -65,13 +68,22 @@ class Grid:
         self._check(folder / GUARD)
 
     def _check(self, path: Path) -> None:
-        about = {"encoder": fingerprint(self.first), "settings": to_dict(self.config)}
-        if path.is_file():
-            if json.loads(path.read_text()) != json.loads(json.dumps(about)):
-                raise ValueError(f"{path.parent} holds runs of another encoder or other settings: choose another --out")
+        settings = to_dict(self.config)
+        settings["loop"] = settings["loop"]["precision"]  # the rest changes no result
+        settings.get("data", {}).pop("path", None)  # what it leads to counts
+        about = {"encoder": fingerprint(self.first), "settings": settings, "data": self.data_hash()}
+        about = json.loads(json.dumps(about))
+        if not path.is_file():
+            write_json(path, about)
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(about, indent=1) + "\n")
+        known = json.loads(path.read_text())
+        if wrong := [name for name in about if known.get(name) != about[name]]:
+            raise ValueError(f"{path.parent} holds runs of another {' and other '.join(wrong)}: choose another --out")
+
+    def data_hash(self) -> str:
+        """A hash of the data: the size of every item, and what a thousand of each part are."""
+        splits = self.task.data(self.first.backbone)
+        return data_hash({"train": splits.train, **splits.dev, **{f"test {k}": x for k, x in splits.test.items()}})
 
     def run(self, seeds: int) -> list[Run]:
         """All runs; those that are finished are read, not repeated."""
@@ -88,16 +100,13 @@ class Grid:
         place.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
         backbone = copy.deepcopy(self.starts(seed).backbone)  # training changes it in place
+        torch.manual_seed(seed)
+        model = Supervised(self.task, backbone)
         failed = ""
-        model = None
         try:
-            model = fine_tune(self.task, backbone, setting, seed, self.config.loop, place)
-        except Interrupted:
-            raise
-        except Stopped as stopped:
-            failed = str(stopped)
-        if model is None:
-            model = Supervised(self.task, backbone)
+            fine_tune(model, setting, seed, self.config.loop, place)
+        except Diverged as diverged:
+            failed = str(diverged)
         figures, main, constant = self._score(model, place)
         failed = failed or constant
         steps = setting.training(len(self.task.data(backbone).train.epoch(0).records), seed, self.config.loop).steps
@@ -121,27 +130,27 @@ class Grid:
                 if parts is splits.dev and not name:
                     main = score.main
                     known = {"predictions": answers, "references": self.task.references(data)}
-                    (place / DEV).write_text(json.dumps(known))
+                    write_json(place / DEV, known)
                     if self.task.constant(answers):
                         constant = "one answer for every item of the dev split"
             out.append(figures)
         return (out[0], out[1]), main, constant
 
     def _keep_best(self, model: Supervised, run: Run, name: str) -> None:
-        """Writes the network if no earlier run did better on the dev split."""
+        """Writes the network if no earlier run did better on the dev split; one that failed gives way to any other."""
         from safetensors.torch import save_file
 
         path = self.folder / BEST_OF
-        mine = run.dev[run.main]
+        mine = (not run.failed, run.dev[run.main])
         if path.is_file():
             best = json.loads(path.read_text())
-            if best["run"] == name or best["dev"] >= mine:
+            if best["run"] == name or (best["sound"], best["dev"]) >= mine:
                 return
         weights = {key: value.detach().cpu().clone().contiguous() for key, value in model.state_dict().items()}
         beside = self.folder / f".{BEST}.partial"
         save_file(weights, beside)
         beside.rename(self.folder / BEST)
-        path.write_text(json.dumps({"run": name, "dev": mine}) + "\n")
+        write_json(path, {"run": name, "sound": mine[0], "dev": mine[1]})
 
     def best(self) -> Supervised:
         """The network that did best on the dev split, on the device that runs are on."""
@@ -185,6 +194,14 @@ def backbone_of(folder: Path, backbone: Backbone) -> Backbone:
     return out
 
 
-def describe(run: Run) -> str:
-    """A failed run in words."""
-    return f"{run.setting.name()}, seed {run.seed}: {run.failed}"
+def data_hash(parts: Mapping[str, Dataset]) -> str:
+    """A hash of data sets: the size of every item, and the inputs of a thousand of each."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, data in parts.items():
+        records, sizes = data.epoch(0)
+        digest.update(f"{name} {len(records)}".encode() + sizes.tobytes())
+        for record in records[:: max(1, len(records) // 1000)]:
+            item = data.load(record, 0)
+            for tensor in (item.inputs, *item.extras.values()):
+                digest.update(tensor.reshape(-1).numpy().tobytes())
+    return digest.hexdigest()

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..ssl.monitor import METRICS
 from . import metrics
-from .grid import BEST_OF, DEV
+from .grid import BEST_OF, DEV, RUN, Run
 from .report import Page, new_figure
 from .report import metrics as rows_of
 from .scores import Row
@@ -32,15 +33,21 @@ class Curve(NamedTuple):
 
 
 def curve(folder: Path, row: Row) -> Curve | None:
-    """The training loss of the setting that was chosen; None if its runs left none."""
+    """The training loss of the setting that was chosen, of runs that took all their steps; None if there is none."""
     name = str(row.chosen[0].get("setting", ""))
-    runs = [folder / f"{name}_seed{seed}" for seed in row.seeds]
-    if not name or not all((run / "metrics.jsonl").is_file() for run in runs):
+    losses, epochs = [], 0.0
+    for seed in row.seeds:
+        place = folder / f"{name}_seed{seed}"
+        if not name or not (place / RUN).is_file():
+            continue
+        run = Run.load(place / RUN)
+        steps = rows_of(place) if (place / METRICS).is_file() and (place / METRICS).stat().st_size else []
+        if len(steps) == run.steps:
+            losses.append([float(step["loss"]) for step in steps])
+            epochs = run.setting.epochs
+    if not losses:
         return None
-    losses = [[float(step["loss"]) for step in rows_of(run)] for run in runs]
-    steps = min(len(one) for one in losses)
-    epochs = float(name.rsplit("epochs", 1)[1])
-    return Curve(np.arange(1, steps + 1) * epochs / steps, np.array([one[:steps] for one in losses]))
+    return Curve(np.arange(1, len(losses[0]) + 1) * epochs / len(losses[0]), np.array(losses))
 
 
 def smooth(losses: np.ndarray, window: int) -> np.ndarray:

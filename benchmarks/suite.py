@@ -14,8 +14,9 @@ from typing import Any
 from ..ssl.data import Dataset
 from . import scores, tuned
 from .encoders import Start
+from .files import write_json
 from .finetune import MissingFiles, TunedConfig, predict
-from .grid import BEST_OF, DEV, Grid
+from .grid import BEST_OF, DEV, Grid, data_hash
 from .page import page
 from .scores import Row
 
@@ -41,20 +42,26 @@ class Suite:
         """Where the runs of a task (suite/task) from one kind of start are."""
         return self.out / name.replace("/", "-") / kind
 
-    def task(self, name: str, config: TunedConfig, beside: bool, begin: Callable[[int], Start] | None = None) -> Grid:
+    def task(
+        self,
+        name: str,
+        config: TunedConfig,
+        beside: TunedConfig | None = None,
+        begin: Callable[[int], Start] | None = None,
+    ) -> Grid:
         """One task's rows and prediction files.
 
         Args:
-            name: suite/task. beside: also trains the same architecture from random weights.
+            name: suite/task. beside: settings of the same architecture from random weights; None: it is not trained.
             begin: another starting point than the encoder itself.
         Returns: the runs from the encoder.
         """
         folder = self.folder(name, tuned.PRETRAINED)
         row, grid = tuned.evaluate(name, config, begin or self.starts, self.encoder, self.seeds, folder)
         rows = [row]
-        if beside:
+        if beside is not None:
             folder = self.folder(name, tuned.SCRATCH)
-            rows.append(tuned.evaluate(name, config, self.scratch, tuned.TWIN, self.seeds, folder)[0])
+            rows.append(tuned.evaluate(name, beside, self.scratch, tuned.TWIN, self.seeds, folder)[0])
         self.add(rows)
         self._write(config, grid)
         return grid
@@ -69,7 +76,7 @@ class Suite:
 
     def draw(self, averages: Mapping[str, float]) -> None:
         """Draws the page of everything until now."""
-        page(self.out, self.title, self.rows, averages)
+        page(self.out, self.title, scores.read(self.out), averages)
         self.drawn = time.monotonic()
 
     def _write(self, config: TunedConfig, grid: Grid) -> None:
@@ -91,11 +98,12 @@ def hidden_answers(config: TunedConfig, grid: Grid, parts: Mapping[str, Dataset]
     for name, data in parts.items():
         path = grid.folder / f"{name}.json"
         known = json.loads(path.read_text()) if path.is_file() else {}
-        if known.get("by") != best:
+        about = {"by": best, "data": data_hash({name: data})}
+        if known.get("about") != about:
             model = model or grid.best()
             said = list(predict(model, data, config.loop.precision).values())
-            known = {"by": best, "answers": grid.task.answers(data, said)}
-            path.write_text(json.dumps(known))
+            known = {"about": about, "answers": grid.task.answers(data, said)}
+            write_json(path, known)
         found[name] = known["answers"]
     return found
 
@@ -110,7 +118,7 @@ def run(suite: Suite, configs: Mapping[str, TunedConfig], beside: bool) -> Itera
     """
     for name, config in configs.items():
         try:
-            grid = suite.task(name, config, beside)
+            grid = suite.task(name, config, config if beside else None)
         except MissingFiles as missing:
             if len(configs) == 1:
                 raise

@@ -49,6 +49,6 @@ def evaluate(
         best["notes"] = list(grid.task.notes)
     failed = [f"{run.setting.name()}, seed {run.seed}: {run.failed}" for run in runs if run.failed]
     seconds = sum(run.seconds for run in runs)
-    rules = (config.rules(), split)
+    rules = (f"{config.rules()}; {config.loop.precision}", split)
     row = Row.of((name, encoder), chosen[0].main, each, [best], seconds, to_dict(config), rules, failed)
     return row, grid

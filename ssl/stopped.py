@@ -6,5 +6,9 @@ class Stopped(RuntimeError):
     """The run ended before its last step, for a reason that its message gives."""
 
 
+class Diverged(Stopped):
+    """Too many steps in a row were not finite."""
+
+
 class Interrupted(Stopped):
     """A signal came; the run can go on."""

@@ -21,7 +21,7 @@ from .data import Dataset, Loaded, Loader, Position
 from .monitor import Alarm, Monitor, embedding_std, flop_counter, known_peak, rank_me
 from .objective import Batch, Objective
 from .recipe import Training
-from .stopped import Interrupted, Stopped
+from .stopped import Diverged, Interrupted, Stopped
 
 MOST_BAD = 0.05  # share of the items seen that may be bad before the run stops
 MOST_NON_FINITE = 10  # steps in a row
@@ -191,6 +191,8 @@ class _Run:
         return Outcome(self.step, self.row, self.held_out_scores)
 
     def _on_signal(self, number: int, frame: object) -> None:
+        if self.stop_signal == number == signal.SIGINT:
+            raise KeyboardInterrupt  # Ctrl-C a second time: at once
         self.stop_signal = number
 
     def _steps(self) -> Iterator[list[Loaded]]:
@@ -324,7 +326,7 @@ class _Run:
         self.row = row
         self.monitor.step(row)
         if self.non_finite >= MOST_NON_FINITE:
-            raise Stopped(
+            raise Diverged(
                 f"{MOST_NON_FINITE} steps in a row are not finite: lower optimizer.lr or set loop.precision=fp32"
             )
 

@@ -127,7 +127,7 @@ def test_missing_files_are_told_from_bad_ones(glue, tmp_path):
         read_all(TASKS["rte"], tmp_path / "nowhere")
     shutil.copytree(glue / "RTE", tmp_path / "RTE")
     (tmp_path / "RTE" / "dev.tsv").unlink()
-    with pytest.raises(ValueError, match="has no dev.tsv"):
+    with pytest.raises(MissingFiles, match="has no dev.tsv"):
         read_all(TASKS["rte"], tmp_path)
 
 

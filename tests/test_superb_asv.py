@@ -4,6 +4,7 @@
 import dataclasses
 import os
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ real = pytest.mark.skipif("PLURI_TRIAL_DATA" not in os.environ, reason="needs th
 SMALL = {"steps": 3, "evaluations": 1, "batch": 4, "grid": (3e-4, 1e-4), "device": "cpu", "shortest": 0.2}
 
 
-def network(layers=2, width=8, speakers=3, kind="weighted"):
+def network(layers=2, width=8, speakers=3, kind: Literal["weighted", "layer", "concat"] = "weighted"):
     torch.manual_seed(0)
     return XVector(layers, width, speakers, FeaturizerConfig(kind=kind))
 
@@ -79,7 +80,7 @@ def test_pooling_takes_valid_frames_and_its_slope_is_finite():
         deviation = kept.std(1) if length > 1 else torch.zeros(4)
         assert torch.allclose(row, torch.cat([kept.mean(1), deviation]), rtol=1e-4, atol=1e-6)
     out.sum().backward()
-    assert x.grad.isfinite().all() and not x.grad[1, 0, 3:].any()
+    assert x.grad is not None and x.grad.isfinite().all() and not x.grad[1, 0, 3:].any()
 
 
 def test_am_softmax_is_the_slow_formula():
@@ -126,7 +127,8 @@ def test_stacked_networks_with_weight_decay_are_those_trained_alone_by_adamw():
             one = Small()
             alone.append((one, torch.optim.AdamW(one.parameters(), rate, weight_decay=0.01)))
     for step in range(8):
-        sum(stacked.call(one, x[step]).square().mean() for group in stacked.each() for one in group).backward()
+        losses = [stacked.call(one, x[step]).square().mean() for group in stacked.each() for one in group]
+        torch.stack(losses).sum().backward()
         adam.step()
         for one, optimizer in alone:
             optimizer.zero_grad()

@@ -31,6 +31,11 @@ def losses_of(logits):
     return ctc_losses(logits, LENGTHS, TARGETS, 0)
 
 
+def slope(x: torch.Tensor) -> torch.Tensor:
+    assert x.grad is not None
+    return x.grad
+
+
 def test_the_loss_is_torch_s_on_each_row_alone():
     logits = torch.randn(2, sum(LENGTHS), 5, generator=torch.Generator().manual_seed(1)).requires_grad_()
     found = losses_of(logits)
@@ -66,6 +71,7 @@ def test_half_precision_logits_are_scored_in_float32():
 
 def test_a_stacked_linear_head_equals_separate_ones():
     heads = LinearHeads((0, 5), 3, 3, 6, 5, WEIGHTED)
+    assert heads.layers is not None
     heads.layers.data.copy_(torch.randn(2, 3, 3))
     heads.into.data += 0.1 * torch.randn_like(heads.into)
     x = frames()
@@ -88,8 +94,8 @@ def test_a_stacked_linear_head_equals_separate_ones():
             assert torch.allclose(found[head], loss[0], atol=1e-5)
             assert torch.allclose(heads.logits(group, head, x, LENGTHS), logits, atol=1e-5)
             for mine, theirs in ((heads.into, first.weight), (heads.out, second.weight)):
-                assert torch.allclose(mine.grad[group, head], theirs.grad.T, atol=1e-5)
-            assert torch.allclose(heads.layers.grad[group, head], weights.grad, atol=1e-5)
+                assert torch.allclose(slope(mine)[group, head], slope(theirs).T, atol=1e-5)
+            assert torch.allclose(slope(heads.layers)[group, head], slope(weights), atol=1e-5)
     torch.manual_seed(5)
     fresh = LinearHeads((5,), 1, 3, 6, 5, WEIGHTED)
     assert torch.equal(fresh.into[0, 0].T, nn.Linear(6, 256).weight)
@@ -124,9 +130,10 @@ def test_recurrent_heads_learn_as_each_of_them_would_alone():
         loss.sum().backward()
         assert torch.allclose(found[group], loss.detach().expand(2), atol=1e-6)
         for stack, mine in zip(heads.stacked.values.values(), net.parameters(), strict=True):
-            assert torch.allclose(stack.grad[group], mine.grad.expand_as(stack.grad[group]), atol=1e-6)
+            found_slope = slope(stack)[group]
+            assert torch.allclose(found_slope, slope(mine).expand_as(found_slope), atol=1e-6)
+        assert len(list(heads.parameters())) == len(list(net.parameters()))
     assert all(parameter.ndim > 2 or name.endswith("weights") for name, parameter in heads.named_parameters())
-    assert len(list(heads.parameters())) == len(list(net.parameters()))
 
 
 def test_what_is_random_depends_on_the_key_alone():

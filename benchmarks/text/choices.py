@@ -23,7 +23,7 @@ from ...text import tokenizer as wordpiece
 from ..encoders import Start, modality, text_tokenizer
 from ..task import Score, Splits, Task
 from .examples import Choices
-from .sentences import FirstVector, MeanVector, cut
+from .sentences import FirstVector, MeanVector, check_longest, cut
 
 AT_ONCE = 10000  # texts that are tokenised together: what the tokenizer says of a text is larger than its ids
 Choose = Callable[[Sequence[Choices], Sequence[Sequence[float]]], list[int]]
@@ -166,6 +166,7 @@ class ChoiceTask(Task):
     ) -> None:
         if modality(start.backbone) != "text":
             raise ValueError("this task is for text encoders")
+        check_longest(start.backbone, longest)
         tokenizer = text_tokenizer(start.backbone)
         self.pooler, self.pool, self.figures, self.choose = start.pooler, pool, figures, choose
         known = [one for one in parts.train if any(right(one))]

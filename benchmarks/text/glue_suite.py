@@ -17,7 +17,7 @@ from ..task import Score
 from ..tuned import PRETRAINED
 from . import submission
 from .examples import Example
-from .glue import AFTER_MNLI, ORDER, GlueConfig, averages, majority, majority_score
+from .glue import AFTER_MNLI, ORDER, GlueConfig, averages, lacking, majority, majority_score
 from .glue_files import read
 from .glue_tasks import DIAGNOSTIC, TASKS, matthews
 from .sentences import Sentences
@@ -72,7 +72,8 @@ class _Glue:
             self._majority(config)
             return
         begin = self._after_mnli() if config.intermediate and config.name in AFTER_MNLI else None
-        grid = self.suite.task(f"glue/{config.name}", config, beside, begin)
+        scratch = dataclasses.replace(config, intermediate=False) if beside else None
+        grid = self.suite.task(f"glue/{config.name}", config, scratch, begin)
         if config.name == "mnli":
             self.mnli = grid
         parts = grid.task.data(grid.first.backbone).hidden
@@ -86,6 +87,8 @@ class _Glue:
         from safetensors.torch import load_file
 
         folder = self.suite.folder("glue/mnli", PRETRAINED)
+        if not (folder / BEST).is_file():
+            raise MissingFiles(f"it starts from the MNLI model, and {self.suite.out} has none: run that task first")
         first = self.suite.starts(0)
         backbone = backbone_of(folder, first.backbone)
         weights = load_file(folder / BEST)
@@ -128,8 +131,8 @@ class _Glue:
         (suite.out / AVERAGES).write_text(json.dumps(found, indent=1) + "\n")
         for name, value in found.items():
             suite.say(f"average {name}, of medians on the dev split: {100 * value:.1f}")
-        if lacking := [name for name in ORDER if name not in mine]:
-            suite.say(f"averages that need {', '.join(lacking)} are left out")
+        for name, figures in lacking(mine).items():
+            suite.say(f"average {name} is left out: it needs {', '.join(figures)}")
         for words in submission.write(suite.out / SUBMISSION, self.said):
             suite.say(f"{SUBMISSION}: {words}")
         return found

@@ -11,9 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from ...ssl.config import Config
 from ...ssl.data import Dataset
-from ...ssl.encoder import Backbone
-from ...ssl.positions import LearnedPositionsConfig, SinusoidalPositionsConfig
-from ..encoders import Start, modality
+from ..encoders import Start
 from ..finetune import MissingFiles, Setting, TunedConfig
 from ..suite import Suite
 from ..task import Score, Task
@@ -25,7 +23,6 @@ from .sentences import Parts, Sentences, SentenceTask
 
 PUBLIC = "test_public"  # FewCLUE's test split with labels
 AVERAGES = "averages.json"
-SHORTEST = 8  # tokens: three are not the texts' own
 Examples = Sequence[Example | Choices]
 Kind = TypeVar("Kind", Example, Choices)
 
@@ -127,7 +124,6 @@ class OfficialConfig(TunedConfig, ABC):
             read["test"] = self.reading("test")
         except MissingFiles:
             pass  # nothing to predict for the leaderboard
-        check_longest(start.backbone, longest)
         examples = {name: one.examples for name, one in read.items()}
         if release.described.kind == "pair":
             train, dev, test, hidden = _split({name: _only(Example, many) for name, many in examples.items()})
@@ -171,20 +167,6 @@ def blind(one: Kind) -> Kind:
     if isinstance(one, Choices):
         return dataclasses.replace(one, label=None, answers=())
     return dataclasses.replace(one, label=None)
-
-
-def check_longest(backbone: Backbone, longest: int) -> None:
-    """Raises ValueError if examples of so many tokens have no room for texts, or the encoder none for them."""
-    if modality(backbone) != "text":
-        return  # the task refuses it
-    positions = backbone.encoder.config.positions
-    if isinstance(positions, LearnedPositionsConfig | SinusoidalPositionsConfig) and longest > positions.length:
-        raise ValueError(
-            f"examples have up to {longest} tokens, but the encoder has {positions.length} positions: "
-            f"set --data.longest to {positions.length} or less"
-        )
-    if longest < SHORTEST:
-        raise ValueError(f"--data.longest {longest} leaves no room for two texts: set {SHORTEST} or more")
 
 
 def finish(suite: Suite, found: Mapping[str, float]) -> None:

@@ -2,7 +2,8 @@
 """Published ways of fine-tuning on GLUE, each with the paper or code that it is from.
 
 Where a source counts steps, they are turned into epochs of the official training set, so that the same protocol can be
-followed on more or less data.
+followed on more or less data. Differs from Google's code: AdamW corrects its bias, and the learning rate falls from the
+end of the warm-up, not along a line from the first step.
 """
 
 import dataclasses
@@ -58,8 +59,8 @@ SAID: dict[Protocol, str] = {
     "hf": "transformers' run_glue: lr 2e-5, batch 32, 3 epochs (MRPC, WNLI 5), linear decay, no warm-up",
     "bert": "BERT: best on dev of lr 5e-5, 3e-5, 2e-5 x batch 16, 32 x 2, 3, 4 epochs, warm-up 10 %",
     "small_bert": "small BERTs: best on dev of lr 3e-4, 1e-4, 5e-5, 3e-5 x batch 8 to 128, 4 epochs, warm-up 10 %",
-    "roberta": "RoBERTa (fairseq): its setting of each task, warm-up 6 %",
-    "albert": "ALBERT: its setting of each task",
+    "roberta": "RoBERTa (fairseq): its setting of each task, warm-up 6 % (QQP 25 %); published with up to 512 tokens",
+    "albert": "ALBERT: its setting of each task; published with up to 512 tokens",
     "cramming": "Cramming: lr 4e-5, batch 16, 5 epochs, cosine, warm-up 10 %",
 }
 

@@ -17,10 +17,13 @@ from torch.nn import functional as F
 from ...ssl.data import Dataset, Epoch, Item
 from ...ssl.encoder import Backbone, Encoded
 from ...ssl.objective import Batch
+from ...ssl.positions import LearnedPositionsConfig, SinusoidalPositionsConfig
 from ...text import tokenizer as wordpiece
 from ..encoders import Start, modality, text_tokenizer
 from ..task import Score, Splits, Task
 from .examples import Example
+
+SHORTEST = 8  # tokens: three are not the texts' own
 
 
 class Sentences(Dataset):
@@ -90,6 +93,18 @@ class Sentences(Dataset):
         pass
 
 
+def check_longest(backbone: Backbone, longest: int, shortest: int = SHORTEST) -> None:
+    """Raises ValueError if examples of so many tokens have no room for texts, or the encoder none for them."""
+    positions = backbone.encoder.config.positions
+    if isinstance(positions, LearnedPositionsConfig | SinusoidalPositionsConfig) and longest > positions.length:
+        raise ValueError(
+            f"examples have up to {longest} tokens, but the encoder has {positions.length} positions: "
+            f"set --data.longest to {positions.length} or less"
+        )
+    if longest < shortest:
+        raise ValueError(f"--data.longest {longest} leaves no room for texts: set {shortest} or more")
+
+
 def cut(a: int, b: int, most: int) -> tuple[int, int]:
     """How many tokens of two texts are kept so that together they are at most `most`.
 
@@ -104,6 +119,12 @@ def cut(a: int, b: int, most: int) -> tuple[int, int]:
     if b <= half:
         return most - b, b
     return most - half, half
+
+
+def exactly(layer: nn.Linear, x: Tensor) -> Tensor:
+    """A linear layer in float32: in bf16 the answers of a weak network to different texts are often the same number."""
+    with torch.autocast(x.device.type, enabled=False):
+        return layer(x.float())
 
 
 class FirstVector(nn.Module):
@@ -126,7 +147,7 @@ class FirstVector(nn.Module):
 
     def forward(self, encoded: Encoded) -> Tensor:
         """(B, C)."""
-        return self.classifier(self.dropout(torch.tanh(self.pooler(encoded.pooled("first")))))
+        return exactly(self.classifier, self.dropout(torch.tanh(self.pooler(encoded.pooled("first")))))
 
 
 class MeanVector(nn.Module):
@@ -141,7 +162,7 @@ class MeanVector(nn.Module):
 
     def forward(self, encoded: Encoded) -> Tensor:
         """(B, C)."""
-        return self.classifier(self.dropout(encoded.pooled("mean")))
+        return exactly(self.classifier, self.dropout(encoded.pooled("mean")))
 
 
 class Parts(NamedTuple):
@@ -174,6 +195,7 @@ class SentenceTask(Task):
     ) -> None:
         if modality(start.backbone) != "text":
             raise ValueError("this task is for text encoders")
+        check_longest(start.backbone, longest)
         tokenizer = text_tokenizer(start.backbone)
         self.pooler, self.pool, self.classes, self.figures = start.pooler, pool, classes, figures
 

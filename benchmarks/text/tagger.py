@@ -20,6 +20,7 @@ from ..encoders import Start, modality, text_tokenizer
 from ..task import Score, Splits, Task
 from .bio import parts as parts_of_tag
 from .bio import span_figures
+from .sentences import check_longest, exactly
 from .words import NO_WORD, Sentence, Tagged, tag_names
 
 UNREAD = "(not read)"  # said of words without a token, where no tag means that there is nothing
@@ -37,7 +38,7 @@ class EachVector(nn.Module):
 
     def forward(self, encoded: Encoded) -> Tensor:
         """(B, T, C)."""
-        return self.classifier(self.dropout(encoded.x))
+        return exactly(self.classifier, self.dropout(encoded.x))
 
 
 class WordTags(Task):
@@ -61,6 +62,7 @@ class WordTags(Task):
     ) -> None:
         if modality(start.backbone) != "text":
             raise ValueError("tagging is for text encoders")
+        check_longest(start.backbone, longest, shortest=3)
         tokenizer = text_tokenizer(start.backbone)
         self.names, self.said_of_unread, self.figures = tag_names(parts), unread, figures
         train = Tagged(parts["train"], tokenizer, self.names, longest, count="items")

@@ -166,7 +166,10 @@ def read_entities(root: str) -> dict[str, list[Sentence]]:
     Raises: finetune.MissingFiles without a file for training or for choosing; ValueError for two files of a part, or
         files of another form.
     """
-    files = {part: [one for one in found if one.suffix != ".conllu"] for part, found in files_of(root, "*").items()}
+    files = {  # a treebank's files, and their plain texts, are none
+        part: [one for one in found if not one.with_suffix(".conllu").is_file()]
+        for part, found in files_of(root, "*").items()
+    }
     for part, found in files.items():
         if len(found) > 1:
             names = ", ".join(path.name for path in found)

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small result files that are there whole or not at all, whenever the process is killed."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes beside the place, then renames."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """The same for a value of JSON's types."""
+    write_text(path, json.dumps(value) + "\n")
