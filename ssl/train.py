@@ -163,7 +163,8 @@ class _Run:
         """Takes all steps that are left."""
         training, loop = self.training, self.training.loop
         main = threading.current_thread() is threading.main_thread()
-        handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM,) if main}
+        ends = (signal.SIGTERM, signal.SIGINT) if main else ()
+        handlers = {number: signal.signal(number, self._on_signal) for number in ends}
         try:
             pending: _Pending | None = None
             for shares in self._steps():
