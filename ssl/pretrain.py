@@ -30,11 +30,12 @@ def pretrain(recipe: Recipe, run: Path, init: Backbone | None = None) -> Outcome
     with parallel.FirstRankFirst():
         data = recipe.data.build("train", run / CACHE)
         held_out = recipe.data.build("held_out", run / CACHE) if recipe.data.held_out > 0 else None
+        assets = _assets(data, run)
     if held_out is not None and len(held_out.epoch(0).records) == 0:
         held_out = None
     recipe = dataclasses.replace(recipe, front_end=recipe.front_end.fitted(data))
     torch.manual_seed(draw.key(recipe.seed, "weights") & (2**63 - 1))
-    objective = recipe.build(_assets(recipe, data, run))
+    objective = recipe.build(assets)
     if init is not None and checkpoint.latest(run) is None:
         _copy(init, objective.backbone)
     if parallel.rank() == 0:
@@ -42,11 +43,15 @@ def pretrain(recipe: Recipe, run: Path, init: Backbone | None = None) -> Outcome
     return fit(objective, data, held_out, recipe.training, run)
 
 
-def _assets(recipe: Recipe, data: Dataset, run: Path) -> Path:
-    """The run's folder of assets, which the data fill (a tokenizer) before the front end is built from it."""
+def _assets(data: Dataset, run: Path) -> Path:
+    """The run's folder of assets, which the data fill (a tokenizer) before the front end is built from it.
+
+    One rank alone writes: another that wrote the same again would do so under the eyes of those that already read.
+    """
     folder = run / ASSETS
     folder.mkdir(exist_ok=True)
-    data.save_assets(folder)
+    if parallel.rank() == 0:
+        data.save_assets(folder)
     return folder
 
 
