@@ -35,7 +35,7 @@ def case(request, samples, methods, tmp_path):
     data = recipe.data.build("train", tmp_path / "cache")
     recipe = dataclasses.replace(recipe, front_end=recipe.front_end.fitted(data))
     torch.manual_seed(0)
-    objective = recipe.build(_assets(recipe, data, tmp_path))
+    objective = recipe.build(_assets(data, tmp_path))
     size = 16.0 if data.unit == "images" else recipe.batch
     batch = next(Loader(dataset=data, batch=size, seed=0).once()).batch
     assert batch is not None

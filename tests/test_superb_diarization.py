@@ -4,6 +4,7 @@
 import os
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,7 +162,7 @@ def published(reference, hypothesis, regions):
 
     uem = core.Timeline([core.Segment(*region) for region in regions])
     rate = DiarizationErrorRate(collar=0.0, skip_overlap=False)
-    found = rate(annotation(reference), annotation(hypothesis), uem=uem, detailed=True)
+    found: Any = rate(annotation(reference), annotation(hypothesis), uem=uem, detailed=True)
     return Tally(found["total"], found["missed detection"], found["false alarm"], found["confusion"])
 
 
