@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small corpora of each kind, and what several files make their inputs from: uneven, the same on every machine."""
 
+import json
 import math
 import random
 from collections.abc import Callable, Iterator
@@ -257,3 +258,60 @@ def small_bert(tmp_path_factory, vocabulary) -> Path:
     config = EncoderConfig(depth=2, width=32, heads=2, hidden=64, positions=LearnedPositionsConfig(length=128))
     to_hf(Backbone(front_end, Encoder(config)), folder)
     return folder
+
+
+LATIN = ["from", "to", "where", *("".join(random.Random(i).choices("abcdefgh", k=4)) for i in range(60))]
+HAN = [*"從到在哪裡天地人山水火木金土日月星風雲雨雪春夏秋冬東西南北大小多少上下左右前後"]
+
+
+def make_squad(
+    path: Path, count: int, seed: int, chinese: bool = False, impossible: bool = False, hidden: bool = False
+) -> Path:
+    """Paragraphs of 8 to 60 words, in each of which an answer stands from "from" to "to"; every third may have none."""
+    rng = random.Random(seed)
+    words, marks, glue = (HAN[5:], HAN[:2], "") if chinese else (LATIN[3:], LATIN[:2], " ")
+    paragraphs = []
+    for number in range(count):
+        text = rng.choices(words, k=rng.randint(8, 60))
+        none = impossible and number % 3 == 0
+        answer = glue.join([marks[0], *rng.choices(words, k=rng.randint(1, 4)), marks[1]])
+        if not none:
+            text.insert(rng.randrange(len(text) + 1), answer)
+        context = glue.join(text)
+        entry: dict[str, object] = {"id": f"{path.stem}-{number}", "question": "在哪裡" if chinese else "where"}
+        if not hidden:
+            entry["answers"] = [] if none else [{"text": answer, "answer_start": context.index(answer)}]
+        if impossible and not hidden:
+            entry["is_impossible"] = none
+        paragraphs.append({"context": context, "qas": [entry]})
+    tree = {"version": "x", "data": [{"title": "x", "paragraphs": paragraphs}]}
+    path.write_text(json.dumps(tree, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def write_squad() -> Callable[..., Path]:
+    """Writes a file of SQuAD's form with questions that a small network can learn to answer."""
+    return make_squad
+
+
+@pytest.fixture(scope="session")
+def squad_bert(tmp_path_factory) -> Path:
+    """A Hugging Face folder with a BERT of 2 x 32 at random weights that knows LATIN and HAN."""
+    from pluri.ssl.blocks import EncoderConfig
+    from pluri.ssl.encoder import Backbone, Encoder
+    from pluri.ssl.positions import LearnedPositionsConfig
+    from pluri.text import tokenizer as wordpiece
+    from pluri.text.frontend import TextFrontEndConfig
+    from pluri.text.published import to_hf
+
+    folder = tmp_path_factory.mktemp("squad_bert")
+    words = [*wordpiece.SPECIAL, *dict.fromkeys([*LATIN, *HAN])]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    (folder / "assets").mkdir()
+    wordpiece.load_tokenizer(folder).save(str(folder / "assets" / "tokenizer.json"))
+    torch.manual_seed(0)
+    front_end = TextFrontEndConfig(vocab_size=len(words), width=32).build(folder / "assets")
+    config = EncoderConfig(depth=2, width=32, heads=2, hidden=64, positions=LearnedPositionsConfig(length=64))
+    to_hf(Backbone(front_end, Encoder(config)), folder / "bert")
+    return folder / "bert"
