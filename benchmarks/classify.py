@@ -30,6 +30,7 @@ class Classes(Task):
 
     def __init__(self, config: LabelledConfig, pool: Literal["mean", "first"], backbone: Backbone) -> None:
         self.pool: Literal["mean", "first"] = pool
+        self.reads = "first" if pool == "first" else "all"
         self.parts: Parts = read(config, backbone)
 
     def data(self, backbone: Backbone) -> Splits:

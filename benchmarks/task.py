@@ -7,7 +7,7 @@ Shape letters: B rows, T positions, N real positions of all rows, D width.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from ..ssl.config import Config
 from ..ssl.data import Dataset
 from ..ssl.encoder import Backbone, Encoded
 from ..ssl.objective import Batch, Objective
+from ..ssl.packing import Rows
 
 
 class Splits(NamedTuple):
@@ -41,6 +42,7 @@ class Task(ABC):
     """One downstream task in one protocol."""
 
     notes: Sequence[str] = ()  # what a user should know of the data, such as rows that were left out
+    reads: Literal["all", "first"] = "all"  # which of the encoder's outputs the head takes; no others are computed
 
     @abstractmethod
     def data(self, backbone: Backbone) -> Splits:
@@ -149,11 +151,17 @@ class Supervised(Objective):
     def outputs(self, batch: Batch) -> Tensor:
         """What the head says of a batch."""
         if self.mixture is None:
-            return self.head(self.backbone(batch.inputs, batch.lengths, layers=False))
+            return self.head(self._encoded(batch))
         self.backbone.eval()
         with torch.no_grad():
             encoded = self.backbone(batch.inputs, batch.lengths)
         return self.head(self.mixture(encoded))
+
+    def _encoded(self, batch: Batch) -> Encoded:
+        if self.task.reads == "all":
+            return self.backbone(batch.inputs, batch.lengths, layers=False)
+        first = self.backbone.pooled(batch.inputs, batch.lengths, "first")  # (B, D)
+        return Encoded(Rows.of(first[:, None], None), first, [])
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         return {"loss": self.task.loss(self.outputs(batch), batch) / self.shared_counts(batch)["targets"]}

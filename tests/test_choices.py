@@ -132,6 +132,24 @@ def test_the_network_is_transformers_multiple_choice_with_the_same_weights(small
     assert said == wanted.logits.argmax(1).tolist()
 
 
+def test_a_head_that_reads_first_vectors_learns_the_same_where_no_others_are_computed(small_bert, vocabulary):
+    examples = questions(12)
+    start, task = task_of(small_bert, examples)
+    model = Supervised(task, start.backbone).eval()  # no dropout
+    for parameter in model.head.parameters():
+        torch.nn.init.normal_(parameter)
+    batch = whole(Questions(examples, vocabulary[1], 40))
+    found = []
+    for reads in ("first", "all"):
+        task.reads = reads
+        loss = model(batch)["loss"]
+        gradients = torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True)
+        found.append((loss, gradients))
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-6)
+    assert all(torch.allclose(x, y, atol=1e-5) for x, y in zip(found[0][1], found[1][1], strict=True))
+    assert max(float(x.abs().max()) for x in found[0][1]) > 1e-2
+
+
 def test_a_question_is_scored_alone_as_among_others(small_bert):
     examples = questions(12)
     start, task = task_of(small_bert, examples)

@@ -169,6 +169,7 @@ class ChoiceTask(Task):
         check_longest(start.backbone, longest)
         tokenizer = text_tokenizer(start.backbone)
         self.pooler, self.pool, self.figures, self.choose = start.pooler, pool, figures, choose
+        self.reads = "first" if pool == "first" else "all"
         known = [one for one in parts.train if any(right(one))]
         if not known:
             raise ValueError("no question of the training set has a right candidate")

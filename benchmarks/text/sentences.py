@@ -198,6 +198,7 @@ class SentenceTask(Task):
         check_longest(start.backbone, longest)
         tokenizer = text_tokenizer(start.backbone)
         self.pooler, self.pool, self.classes, self.figures = start.pooler, pool, classes, figures
+        self.reads = "first" if pool == "first" else "all"
 
         def encoded(many: dict[str, list[Example]]) -> dict[str, Dataset]:
             return {name: Sentences(examples, tokenizer, classes, longest) for name, examples in many.items()}
