@@ -20,7 +20,7 @@ from ..ssl.train import fit
 from .features import COST, Vectors, vectors
 from .finetune import predict
 from .labelled import Labelled, LabelledConfig, Parts, read
-from .task import Score, Splits, Supervised, Task, TaskConfig
+from .task import Score, Splits, Supervised, Task, TaskConfig, commonest
 
 DECAYS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # strengths of the probe's L2 penalty that are tried
 
@@ -51,8 +51,8 @@ class Classes(Task):
     def answers(self, data: Dataset, predictions: Sequence[Any]) -> list[Any]:
         return [self.parts.classes[number] for number in predictions]
 
-    def constant(self, answers: Sequence[Any]) -> bool:
-        return len(set(answers)) == 1
+    def idle(self, data: Dataset) -> list[Any]:
+        return commonest(self.references(data))
 
     def references(self, data: Dataset) -> list[str]:
         assert isinstance(data, Labelled)

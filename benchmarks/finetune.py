@@ -66,6 +66,10 @@ class TunedConfig(Config, ABC):
         """The grid, of which the best on the dev split is taken; often only one."""
 
     @abstractmethod
+    def check(self) -> None:
+        """Reads the task's files. Raises MissingFiles if they are not there, ValueError if they cannot be used."""
+
+    @abstractmethod
     def task(self, start: Start) -> Task:
         """The task and its data. Raises MissingFiles if they are not there, ValueError if they cannot be used."""
 

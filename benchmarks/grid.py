@@ -107,8 +107,8 @@ class Grid:
             fine_tune(model, setting, seed, self.config.loop, place)
         except Diverged as diverged:
             failed = str(diverged)
-        figures, main, constant = self._score(model, place)
-        failed = failed or constant
+        figures, main, idle = self._score(model, place)
+        failed = failed or idle
         steps = setting.training(len(self.task.data(backbone).train.epoch(0).records), seed, self.config.loop).steps
         dev, test = figures
         run = Run(setting, seed, dev, test, main, failed, steps, round(time.perf_counter() - start, 2))
@@ -119,7 +119,9 @@ class Grid:
     def _score(self, model: Supervised, place: Path) -> tuple[tuple[dict[str, float], dict[str, float]], str, str]:
         """Figures of the dev and the test parts, the main one's name, and how the predictions show a failed run."""
         splits = self.task.data(model.backbone)
-        main, constant, out = "", "", []
+        # First, since a task may choose a threshold on what is said of the dev split.
+        nothing = self.task.score(splits.dev[""], self.task.idle(splits.dev[""])).figures
+        main, idle, out = "", "", []
         for parts in (splits.dev, splits.test):
             figures: dict[str, float] = {}
             for name, data in parts.items():
@@ -131,10 +133,12 @@ class Grid:
                     main = score.main
                     known = {"predictions": answers, "references": self.task.references(data)}
                     write_json(place / DEV, known)
-                    if self.task.constant(answers):
-                        constant = "one answer for every item of the dev split"
+                    if not (value := score.figures[main]) > nothing[main]:
+                        idle = (
+                            f"{main} {value:.4f} on the dev split, where one answer for all gives {nothing[main]:.4f}"
+                        )
             out.append(figures)
-        return (out[0], out[1]), main, constant
+        return (out[0], out[1]), main, idle
 
     def _keep_best(self, model: Supervised, run: Run, name: str) -> None:
         """Writes the network if no earlier run did better on the dev split; one that failed gives way to any other."""
@@ -151,6 +155,10 @@ class Grid:
         save_file(weights, beside)
         beside.rename(self.folder / BEST)
         write_json(path, {"run": name, "sound": mine[0], "dev": mine[1]})
+
+    def kept(self) -> str:
+        """The name of the run that did best on the dev split, whose network is kept."""
+        return json.loads((self.folder / BEST_OF).read_text())["run"]
 
     def best(self) -> Supervised:
         """The network that did best on the dev split, on the device that runs are on."""

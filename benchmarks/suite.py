@@ -9,11 +9,11 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..ssl.data import Dataset
 from . import scores, tuned
-from .encoders import Start
+from .encoders import Start, start
 from .files import write_json
 from .finetune import MissingFiles, TunedConfig, predict
 from .grid import BEST_OF, DEV, Grid, data_hash
@@ -21,6 +21,7 @@ from .page import page
 from .scores import Row
 
 PREDICTIONS = "predictions"
+Tuned = TypeVar("Tuned", bound=TunedConfig)
 DRAW_EVERY = 60.0  # seconds
 
 
@@ -34,7 +35,8 @@ class Suite:
     def __init__(self, encoder: str, seeds: int, out: Path, say: Callable[[str], None]) -> None:
         self.encoder, self.seeds, self.out, self.say = encoder, seeds, out, say
         self.title = f"{out.name}: {encoder}"
-        self.starts, self.scratch = tuned.starts(encoder), tuned.scratch(encoder)
+        known = start(encoder)
+        self.starts, self.scratch = tuned.starts(known), tuned.scratch(known)
         self.rows: list[Row] = []
         self.drawn = time.monotonic()
 
@@ -83,8 +85,7 @@ class Suite:
         """The best network's answers for the dev and the hidden parts, in the leaderboard's form."""
         splits = grid.task.data(grid.first.backbone)
         (self.out / PREDICTIONS).mkdir(parents=True, exist_ok=True)
-        best = json.loads((grid.folder / BEST_OF).read_text())
-        dev = json.loads((grid.folder / best["run"] / DEV).read_text())["predictions"]
+        dev = json.loads((grid.folder / grid.kept() / DEV).read_text())["predictions"]
         config.write(grid.task, "dev", splits.dev[""], dev, self.out / PREDICTIONS)
         for name, answers in hidden_answers(config, grid, splits.hidden).items():
             config.write(grid.task, name, splits.hidden[name], answers, self.out / PREDICTIONS)
@@ -108,25 +109,40 @@ def hidden_answers(config: TunedConfig, grid: Grid, parts: Mapping[str, Dataset]
     return found
 
 
+def present(configs: Mapping[str, Tuned], say: Callable[[str], None]) -> dict[str, Tuned]:
+    """The tasks whose files are there; of several, those without files are left out, and named.
+
+    All files are read before anything is trained, so that one which cannot be used is named at once.
+
+    Args:
+        configs: settings by names such as clue/c3.
+    Raises: ValueError for a file that cannot be used, or if no task's files are there.
+    """
+    found = {}
+    for name, config in configs.items():
+        try:
+            config.check()
+        except MissingFiles as missing:
+            if len(configs) == 1:
+                raise
+            say(f"{name}: left out: {missing}")
+            continue
+        found[name] = config
+    if not found:
+        raise ValueError(f"none of the files of {', '.join(configs)} is there: is --data.path right?")
+    return found
+
+
 def run(suite: Suite, configs: Mapping[str, TunedConfig], beside: bool) -> Iterator[tuple[str, Grid]]:
-    """All tasks whose files are there, one after the other; with several, those without files are left out, and named.
+    """All tasks whose files are there, one after the other.
 
     Args:
         configs: settings by names such as clue/c3. beside: also trains the same architecture from random weights.
     Returns: each task's name and its runs, when they are done.
-    Raises: ValueError if no task's files are there; ssl.stopped.Interrupted.
+    Raises: as `present`; ssl.stopped.Interrupted.
     """
-    for name, config in configs.items():
-        try:
-            grid = suite.task(name, config, config if beside else None)
-        except MissingFiles as missing:
-            if len(configs) == 1:
-                raise
-            suite.say(f"{name}: left out: {missing}")
-            continue
-        yield name, grid
-    if not suite.rows:
-        raise ValueError(f"none of the files of {', '.join(configs)} is there: is --data.path right?")
+    for name, config in present(configs, suite.say).items():
+        yield name, suite.task(name, config, config if beside else None)
 
 
 def evaluate(

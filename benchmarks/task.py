@@ -6,6 +6,7 @@ Shape letters: B rows, T positions, N real positions of all rows, D width.
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -73,12 +74,17 @@ class Task(ABC):
         """What would be right, in the form and order of `answers`."""
 
     @abstractmethod
-    def constant(self, answers: Sequence[Any]) -> bool:
-        """Whether the same, or nothing, is said of everything, as by a network that has learnt nothing."""
+    def idle(self, data: Dataset) -> list[Any]:
+        """What one who has learnt nothing would say of a part: the same of every item, and the likeliest."""
 
     @abstractmethod
     def score(self, data: Dataset, answers: Sequence[Any]) -> Score:
         """The figures of a whole part, as the protocol computes them."""
+
+
+def commonest(references: Sequence[Any]) -> list[Any]:
+    """The answer that is right most often, the first of equals, for every item."""
+    return [Counter(references).most_common(1)[0][0]] * len(references)
 
 
 class TaskConfig(Config, ABC):

@@ -313,6 +313,8 @@ def test_the_zip_has_eleven_files_with_the_right_words(tmp_path):
             assert words <= {"entailment", "neutral", "contradiction", "not_entailment"}
     said["RTE"] = submission.Part([*said["RTE"].indices[:-1], "0"], said["RTE"].said)
     assert "RTE: an index stands twice" in submission.write(tmp_path / "b.zip", said)
+    said["RTE"] = submission.Part([*said["RTE"].indices[:-1], "3000"], said["RTE"].said)
+    assert "RTE: no row has the index 2999" in submission.write(tmp_path / "b.zip", said)
     assert not (tmp_path / "b.zip").exists()
 
 
@@ -326,6 +328,16 @@ def test_tasks_without_files_are_left_out_and_said_to_be(glue, small_bert, tmp_p
     with pytest.raises(ValueError, match="none of the files"):
         configs = {f"glue/{name}": config(name, tmp_path) for name in ("cola", "sst2")}
         glue_suite.evaluate(configs, str(small_bert), 1, False, tmp_path / "none", lines.append)
+
+
+def test_a_bad_file_of_a_late_task_is_named_before_anything_is_trained(glue, small_bert, tmp_path):
+    shutil.copytree(glue, tmp_path / "glue")
+    with (tmp_path / "glue" / "RTE" / "dev.tsv").open("a") as file:
+        file.write("too\tfew\n")
+    configs = {f"glue/{name}": config(name, tmp_path / "glue") for name in ("cola", "rte")}
+    with pytest.raises(ValueError, match=r"RTE/dev\.tsv, line \d+"):
+        glue_suite.evaluate(configs, str(small_bert), 1, False, tmp_path / "out", lambda line: None)
+    assert not (tmp_path / "out").exists()
 
 
 def test_some_tasks_start_from_the_mnli_model_if_asked_to(glue, small_bert, tmp_path):

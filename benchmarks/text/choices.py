@@ -21,7 +21,7 @@ from ...ssl.encoder import Backbone
 from ...ssl.objective import Batch
 from ...text import tokenizer as wordpiece
 from ..encoders import Start, modality, text_tokenizer
-from ..task import Score, Splits, Task
+from ..task import Score, Splits, Task, commonest
 from .examples import Choices
 from .sentences import FirstVector, MeanVector, check_longest, cut
 
@@ -204,8 +204,11 @@ class ChoiceTask(Task):
         assert isinstance(data, Questions)
         return self.choose(data.examples, predictions)
 
-    def constant(self, answers: Sequence[Any]) -> bool:
-        return len(set(answers)) == 1
+    def idle(self, data: Dataset) -> list[Any]:
+        assert isinstance(data, Questions)
+        fewest = min(len(one.candidates) for one in data.examples)
+        places = [place for place in self.references(data) if place < fewest] or [0]
+        return commonest(places)[:1] * len(data.examples)
 
     def references(self, data: Dataset) -> list[Any]:
         assert isinstance(data, Questions)

@@ -84,6 +84,9 @@ class GlueConfig(TunedConfig):
         """The task's examples, and how many rows of each file were left out as malformed."""
         return read_all(TASKS[self.name], Path(self.data.path) if self.data.path else None)
 
+    def check(self) -> None:
+        self.parts()
+
     def task(self, start: Start) -> SentenceTask:
         described = TASKS[self.name]
         parts, dropped = self.parts()

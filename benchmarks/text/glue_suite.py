@@ -12,7 +12,7 @@ from ..encoders import Start, text_tokenizer
 from ..finetune import MissingFiles, predict
 from ..grid import BEST, BEST_OF, Grid, backbone_of
 from ..scores import Row
-from ..suite import PREDICTIONS, Suite, hidden_answers
+from ..suite import PREDICTIONS, Suite, hidden_answers, present
 from ..task import Score
 from ..tuned import PRETRAINED
 from . import submission
@@ -37,24 +37,23 @@ def evaluate(
     Raises: ValueError if no task's files are there; ssl.stopped.Interrupted.
     """
     glue = _Glue(Suite(encoder, seeds, out, say))
-    wanted = {config.name: config for config in configs.values()}
-    if "ax" in wanted and "mnli" not in wanted:
-        wanted["mnli"] = dataclasses.replace(wanted["ax"], name="mnli")
+    asked = {config.name: config for config in configs.values()}
+    if "ax" in asked and "mnli" not in asked:
+        asked["mnli"] = dataclasses.replace(asked["ax"], name="mnli")
+    known = present({f"glue/{name}": config for name, config in asked.items() if name != "ax"}, say)
+    wanted = {config.name: config for config in known.values()}
     for name in ORDER:
         if name not in wanted:
             continue
         try:
             glue.task(wanted[name], beside)
-        except MissingFiles as missing:
+        except MissingFiles as missing:  # no MNLI model to start from
             if len(wanted) == 1:
                 raise
             say(f"glue/{name}: left out: {missing}")
-            continue
-        if name == "mnli" and "ax" in wanted:
-            glue.diagnostic(wanted["ax"])
-    if not glue.suite.rows:
-        raise ValueError(f"none of the files of {', '.join(wanted)} is there: is --data.path right?")
-    glue.suite.draw(glue.finish() if len(wanted) > 2 else {})
+        if name == "mnli" and "ax" in asked:
+            glue.diagnostic(asked["ax"])
+    glue.suite.draw(glue.finish() if len(asked) > 2 else {})
     return glue.suite.rows
 
 

@@ -113,17 +113,24 @@ class OfficialConfig(TunedConfig, ABC):
         release = self.release()
         return release.read(release.described, Path(self.data.path), split)
 
-    def task(self, start: Start) -> Task:
-        release, longest = self.release(), self.longest()
+    def parts(self) -> dict[str, Reading]:
+        """The examples of all splits that are there. Raises as `reading`."""
         if not (self.data.train.startswith("train") and self.data.dev.startswith("dev")):
             raise ValueError("--data.train and --data.dev take splits for training and choosing, as train_0 and dev_0")
         read = {"train": self.reading(self.data.train), "dev": self.reading(self.data.dev)}
-        if PUBLIC in release.described.files:
+        if PUBLIC in self.release().described.files:
             read[PUBLIC] = self.reading(PUBLIC)
         try:
             read["test"] = self.reading("test")
         except MissingFiles:
             pass  # nothing to predict for the leaderboard
+        return read
+
+    def check(self) -> None:
+        self.parts()
+
+    def task(self, start: Start) -> Task:
+        release, longest, read = self.release(), self.longest(), self.parts()
         examples = {name: one.examples for name, one in read.items()}
         if release.described.kind == "pair":
             train, dev, test, hidden = _split({name: _only(Example, many) for name, many in examples.items()})

@@ -4,6 +4,7 @@
 Shape letters: B rows, T tokens, D width, C classes (1: a number is predicted).
 """
 
+from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -20,10 +21,11 @@ from ...ssl.objective import Batch
 from ...ssl.positions import LearnedPositionsConfig, SinusoidalPositionsConfig
 from ...text import tokenizer as wordpiece
 from ..encoders import Start, modality, text_tokenizer
-from ..task import Score, Splits, Task
+from ..task import Score, Splits, Task, commonest
 from .examples import Example
 
 SHORTEST = 8  # tokens: three are not the texts' own
+AT_ONCE = 4096  # examples whose tokenizer's own encodings, which are large, are held together
 
 
 class Sentences(Dataset):
@@ -56,18 +58,19 @@ class Sentences(Dataset):
 
     def _encode(self, tokenizer: Tokenizer, longest: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """All ids back to back, where each example begins and ends, and how many of its ids are segment 0."""
-        first = tokenizer.encode_batch_fast([one.first for one in self.examples], add_special_tokens=False)
-        second = tokenizer.encode_batch_fast([one.second or "" for one in self.examples], add_special_tokens=False)
-        flat: list[int] = []
-        bounds, firsts = [0], []
-        for one, a, b in zip(self.examples, first, second, strict=True):
-            pair = one.second is not None
-            keep_a, keep_b = cut(len(a), len(b), longest - 3) if pair else (min(len(a), longest - 2), 0)
-            flat += [self.start, *a.ids[:keep_a], self.stop]
-            firsts.append(keep_a + 2)
-            if pair:
-                flat += [*b.ids[:keep_b], self.stop]
-            bounds.append(len(flat))
+        flat, bounds, firsts = array("i"), array("q", [0]), array("q")
+        for begin in range(0, len(self.examples), AT_ONCE):
+            examples = self.examples[begin : begin + AT_ONCE]
+            first = tokenizer.encode_batch_fast([one.first for one in examples], add_special_tokens=False)
+            second = tokenizer.encode_batch_fast([one.second or "" for one in examples], add_special_tokens=False)
+            for one, a, b in zip(examples, first, second, strict=True):
+                pair = one.second is not None
+                keep_a, keep_b = cut(len(a), len(b), longest - 3) if pair else (min(len(a), longest - 2), 0)
+                flat.extend([self.start, *a.ids[:keep_a], self.stop])
+                firsts.append(keep_a + 2)
+                if pair:
+                    flat.extend([*b.ids[:keep_b], self.stop])
+                bounds.append(len(flat))
         return np.array(flat, dtype=np.int32), np.array(bounds, dtype=np.int64), np.array(firsts, dtype=np.int64)
 
     def _label(self, one: Example) -> int | float | None:
@@ -228,8 +231,9 @@ class SentenceTask(Task):
     def answers(self, data: Dataset, predictions: Sequence[Any]) -> list[Any]:
         return [self.classes[number] for number in predictions] if self.classes else list(predictions)
 
-    def constant(self, answers: Sequence[Any]) -> bool:
-        return len(set(answers)) == 1 or not all(one == one for one in answers)  # no number is like none
+    def idle(self, data: Dataset) -> list[Any]:
+        references = self.references(data)
+        return commonest(references) if self.classes else [0.0] * len(references)
 
     def references(self, data: Dataset) -> list[Any]:
         assert isinstance(data, Sentences)

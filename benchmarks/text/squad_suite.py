@@ -100,6 +100,9 @@ class SquadConfig(TunedConfig):
             words.append(f"answers of up to {self.decode.longest} tokens from {self.decode.best} starts and ends")
         return "; ".join(words)
 
+    def check(self) -> None:
+        self.parts()
+
     def task(self, start: Start) -> SpanTask:
         return SpanTask(start, self.parts(), self.windows, self.decode, self.chinese)
 

@@ -73,6 +73,8 @@ def problems(name: str, part: Part) -> list[str]:
         found.append(f"{name}: {len(part.indices)} rows, the leaderboard wants {ROWS[name]}")
     if len(set(part.indices)) != len(part.indices):
         found.append(f"{name}: an index stands twice")
+    elif lacking := {str(i) for i in range(len(part.indices))} - set(part.indices):
+        found.append(f"{name}: no row has the index {min(map(int, lacking))}")
     if bad := [one for one in part.said if task.classes and one not in task.classes]:
         found.append(f"{name}: {bad[0]!r} is no class of {task.folder}")
     return found

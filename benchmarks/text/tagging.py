@@ -107,6 +107,13 @@ class TaggerConfig(TunedConfig, ABC):
         return "; ".join([SAID[self.protocol], *words, self.labels()])
 
     @abstractmethod
+    def parts(self) -> dict[str, list[Sentence]]:
+        """The sentences of each part. Raises MissingFiles, or ValueError for files that cannot be used."""
+
+    def check(self) -> None:
+        self.parts()
+
+    @abstractmethod
     def labels(self) -> str:
         """What is asked of words, and what counts for those that are not read, in words."""
 
@@ -130,11 +137,14 @@ class PosConfig(TaggerConfig):
     def labels(self) -> str:
         return f"{self.data.tags} of words; those beyond {self.data.longest} tokens count as wrong"
 
-    def task(self, start: Start) -> WordTags:
+    def parts(self) -> dict[str, list[Sentence]]:
         parts = read_treebank(self.data.path, self.data.tags)
         if not parts["dev"]:
             raise MissingFiles(f"{self.data.path} needs *dev*.conllu, on which settings are chosen")
-        return WordTags(start, parts, self.data.longest, UNREAD, word_accuracy)
+        return parts
+
+    def task(self, start: Start) -> WordTags:
+        return WordTags(start, self.parts(), self.data.longest, UNREAD, word_accuracy)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,8 +166,11 @@ class NerConfig(TaggerConfig):
     def labels(self) -> str:
         return f"BIO tags (IOB2) of words; those beyond {self.data.longest} tokens count as O"
 
+    def parts(self) -> dict[str, list[Sentence]]:
+        return read_entities(self.data.path)
+
     def task(self, start: Start) -> WordTags:
-        return WordTags(start, read_entities(self.data.path), self.data.longest, "O", entity_scores)
+        return WordTags(start, self.parts(), self.data.longest, "O", entity_scores)
 
 
 def read_entities(root: str) -> dict[str, list[Sentence]]:
