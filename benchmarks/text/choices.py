@@ -207,7 +207,7 @@ class ChoiceTask(Task):
     def idle(self, data: Dataset) -> list[Any]:
         assert isinstance(data, Questions)
         fewest = min(len(one.candidates) for one in data.examples)
-        places = [place for place in self.references(data) if place < fewest] or [0]
+        places = [place for place in self.references(data) if place is not None and place < fewest] or [0]
         return commonest(places)[:1] * len(data.examples)
 
     def references(self, data: Dataset) -> list[Any]:
