@@ -25,6 +25,7 @@ from ..ssl.pretrain import load_backbone
 from ..ssl.recipe import FILE
 from ..text.frontend import TextFrontEnd
 from ..vision.frontend import PatchFrontEnd
+from .s3prl.encoder import PREFIX, UpstreamFrontEnd, load_upstream
 from .superb import baselines
 
 RAW = ("fbank", "mfcc", *baselines.NAMES, "pixels")
@@ -72,7 +73,8 @@ def load(name: str | Path) -> Backbone:
     """The backbone of this name, in eval mode, float32, on the CPU.
 
     Args:
-        name: a run directory, a local Hugging Face folder, a hub name, `random:RECIPE`, or raw features (`RAW`).
+        name: a run directory, a local Hugging Face folder, a hub name, `random:RECIPE`, raw features (`RAW`), or an
+            upstream of s3prl's (`s3prl:NAME`, `s3prl:NAME@CHECKPOINT`).
     Raises: ValueError if nothing has this name.
     """
     name = str(name)
@@ -81,6 +83,8 @@ def load(name: str | Path) -> Backbone:
     if name.startswith("random:"):
         torch.manual_seed(0)
         return recipes.find(name.removeprefix("random:")).backbone().eval()
+    if name.startswith(PREFIX):
+        return load_upstream(name)
     folder = Path(name)
     if (folder / FILE).is_file():
         return load_backbone(folder)
@@ -91,7 +95,7 @@ def load(name: str | Path) -> Backbone:
 
 def _from_hub(name: str) -> Path:
     """A model's files from the hub, or from its cache."""
-    known = f"a run directory, a Hugging Face folder or hub name, random:RECIPE, {', '.join(RAW)}"
+    known = f"a run directory, a Hugging Face folder or hub name, random:RECIPE, s3prl:NAME, {', '.join(RAW)}"
     wrong = f"no encoder {name}: name one of {known}"
     if name.count("/") != 1 or Path(name).exists() or Path(name).parent.is_dir():  # a local path, perhaps mistyped
         raise ValueError(wrong)
@@ -123,7 +127,7 @@ def modality(backbone: Backbone) -> Literal["text", "speech", "vision"]:
     front_end = backbone.front_end
     if isinstance(front_end, (TextFrontEnd, BagOfTokens)):
         return "text"
-    if isinstance(front_end, (WaveFrontEnd, SpectrumFrontEnd, RawSpectrum, baselines.Baseline)):
+    if isinstance(front_end, (WaveFrontEnd, SpectrumFrontEnd, RawSpectrum, baselines.Baseline, UpstreamFrontEnd)):
         return "speech"
     assert isinstance(front_end, (PatchFrontEnd, Pixels))
     return "vision"
@@ -134,7 +138,7 @@ def settings_of(backbone: Backbone) -> Config:
     front_end = backbone.front_end
     if isinstance(front_end, RawSpectrum):
         return front_end.features.config
-    assert isinstance(front_end, (WaveFrontEnd, SpectrumFrontEnd, baselines.Baseline))
+    assert isinstance(front_end, (WaveFrontEnd, SpectrumFrontEnd, baselines.Baseline, UpstreamFrontEnd))
     return front_end.config
 
 
@@ -157,9 +161,11 @@ def text_tokenizer(backbone: Backbone) -> Tokenizer:
 
 
 def random_twin(backbone: Backbone, seed: int) -> Backbone:
-    """The same network with random weights."""
+    """The same network with random weights. Raises ValueError for an upstream of s3prl's."""
     torch.manual_seed(seed)
     trained = backbone.front_end
+    if isinstance(trained, UpstreamFrontEnd):
+        raise ValueError("pluri cannot draw the weights of s3prl's upstreams anew: set --beside False")
     assert isinstance(trained, (TextFrontEnd, WaveFrontEnd, SpectrumFrontEnd, PatchFrontEnd))
     with tempfile.TemporaryDirectory() as folder:
         trained.save_assets(Path(folder))

@@ -69,7 +69,8 @@ def main(words: list[str]) -> None:
         print("usage: pluri evaluate TASK ENCODER [--data.path P] [--seeds N] [--beside B] [--out DIR] [--field V]")
         print("B: True or False, whether a network at random weights is scored as well")
         print("\n" + "\n".join(f"  {name:<20}{text}" for name, text in tasks.names().items()))
-        print(f"\nENCODER: a run directory, a Hugging Face folder or hub name, random:RECIPE, {', '.join(RAW)}.")
+        print(f"\nENCODER: a run directory, a Hugging Face folder or hub name, random:RECIPE, {', '.join(RAW)},")
+        print("s3prl:NAME or s3prl:NAME@CHECKPOINT.")
         sys.exit(0 if asked else 2)
     from ..cli import override
 

@@ -17,6 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..s3prl import shims
+
 Prepare = Callable[[list[Tensor]], tuple[Tensor, ...]]
 
 
@@ -28,18 +30,9 @@ def _stand_in(name: str) -> None:
 
 
 def _make_importable() -> None:
-    import torchaudio
-
-    # Names that later releases of torchaudio and torch have dropped.
-    for module, name, value in (
-        (torchaudio, "set_audio_backend", lambda name: None),
-        (sys.modules["torch.optim.optimizer"], "required", object()),
-    ):
-        module.__dict__.setdefault(name, value)
-    effects = types.ModuleType("torchaudio.sox_effects")
-    vars(effects).update(apply_effects_tensor=None, apply_effects_file=None)
-    sys.modules.setdefault("torchaudio.sox_effects", effects)
-    for absent in ("tensorboardX", "pandas", "matplotlib"):  # tables and plots, which a step does without
+    # A name that later releases of torch have dropped.
+    sys.modules["torch.optim.optimizer"].__dict__.setdefault("required", object())
+    for absent in ("pandas", "matplotlib"):  # tables and plots, which a step does without
         _stand_in(absent)
     plots = types.ModuleType("utility.audio")
     vars(plots)["plot_spectrogram_to_numpy"] = None
@@ -54,6 +47,11 @@ def mockingjay(layers: int, width: int) -> tuple[nn.Module, Prepare, torch.optim
 
     Settings are those of its pretrain/mockingjay/config_model.yaml and config_runner.yaml, but for the size.
     """
+    with shims.applied():
+        return _mockingjay(layers, width)
+
+
+def _mockingjay(layers: int, width: int) -> tuple[nn.Module, Prepare, torch.optim.Optimizer]:
     _make_importable()
     task = importlib.import_module("pretrain.mockingjay.task")
     expert = importlib.import_module("pretrain.mockingjay.pretrain_expert")

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An upstream of s3prl's as a frozen encoder of pluri's: `s3prl:NAME`, or `s3prl:NAME@CHECKPOINT` from a local file.
+
+Every clip is encoded alone, in float32, since what s3prl's upstreams say of a clip may depend on those beside it.
+Shape letters: B rows, S samples, T frames, L layers, D width.
+"""
+
+import dataclasses
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ...ssl.blocks import EncoderConfig
+from ...ssl.config import Config
+from ...ssl.encoder import Backbone, Encoded, Encoder, FrontEnd, Units
+from ...ssl.packing import Rows
+from ...ssl.positions import NoPositionsConfig
+from . import shims
+from .lengths import expected, places
+
+PREFIX = "s3prl:"
+BASELINES = ("baseline", "fbank", "fbank_no_cmvn", "linear", "mel", "mfcc", "spectrogram")  # they have no weights
+_LOCAL = ("_local", "_custom")  # how its names end that take a checkpoint
+_SHORTEST = 800  # samples, 50 ms; zeros are put behind a shorter clip, as s3prl's nn/upstream.py does
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UpstreamConfig(Config):
+    """Which upstream."""
+
+    name: str  # in s3prl's hub
+    checkpoint: str = ""  # a local file or, for Hugging Face's models, a folder
+
+    @classmethod
+    def of(cls, encoder: str) -> "UpstreamConfig":
+        """What `s3prl:NAME` or `s3prl:NAME@CHECKPOINT` names.
+
+        Raises: ValueError for names that s3prl would download, and checkpoints that are not there or have no use.
+        """
+        name, _, checkpoint = encoder.removeprefix(PREFIX).partition("@")
+        if name in BASELINES or name.endswith(_LOCAL):
+            if name in BASELINES and checkpoint:
+                raise ValueError(f"{encoder}: {name} takes no checkpoint")
+            if name not in BASELINES and not Path(checkpoint or "no file").exists():
+                raise ValueError(f"{encoder}: name a checkpoint that is there, as {PREFIX}{name}@FILE")
+            return cls(name=name, checkpoint=checkpoint)
+        known = f"{', '.join(BASELINES)}, or a name that ends in _local or _custom, with @FILE"
+        raise ValueError(f"{encoder} is no upstream of s3prl's that needs no download: name one of {known}")
+
+    def build(self) -> nn.Module:
+        """s3prl's own module, in eval mode. Raises ValueError if it does not know the name or the checkpoint."""
+        with shims.applied():
+            where = "s3prl.upstream.baseline.hubconf" if self.name in BASELINES else "s3prl.hub"  # which takes seconds
+            entries = vars(shims.quiet(where))
+            if self.name not in entries:
+                raise ValueError(f"s3prl has no upstream {self.name}")
+            try:
+                with torch.random.fork_rng(devices=[]):
+                    module = entries[self.name](ckpt=self.checkpoint) if self.checkpoint else entries[self.name]()
+            except (AssertionError, LookupError, OSError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
+                why = " ".join(f"{type(error).__name__} {error}".split())[:200]
+                raise ValueError(f"s3prl's {self.name} cannot be built from {self.checkpoint}: {why}") from error
+        assert isinstance(module, nn.Module)
+        return module.eval()
+
+
+class UpstreamFrontEnd(FrontEnd):
+    """All of an upstream's layers side by side, frame by frame."""
+
+    def __init__(self, config: UpstreamConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.upstream = config.build()
+        probe = torch.randn(16_000, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            layers = _hidden_states(self.upstream([probe]))
+        rates = _rates(self.upstream)
+        if len({layer.shape[-1] for layer in layers}) > 1 or len(set(rates)) > 1:
+            raise ValueError(f"the layers of s3prl's {config.name} differ in width or rate: pluri needs them alike")
+        self.layers, self.width, self.rate = len(layers), layers[0].shape[-1], rates[0]
+        self.unit_width = self.layers * self.width
+
+    @torch.no_grad()
+    def units(self, inputs: Tensor, lengths: Tensor | None = None) -> Units:
+        """Waveforms (B, S) at 16 kHz to (B, T, L D) float32."""
+        samples = [inputs.shape[1]] * len(inputs) if lengths is None else lengths.tolist()
+        with torch.autocast(inputs.device.type, enabled=False):
+            rows = [self._row(row[:count].float()) for row, count in zip(inputs, samples, strict=True)]
+        return Units(nn.utils.rnn.pad_sequence(rows, batch_first=True), self.unit_lengths(inputs, lengths))
+
+    def _row(self, wave: Tensor) -> Tensor:
+        """(S,) to (T, L D)."""
+        filled = nn.functional.pad(wave, (0, max(0, _SHORTEST - len(wave))))
+        x = torch.cat([layer[0] for layer in _hidden_states(self.upstream([filled]))], dim=-1)
+        return x[places(len(x), len(wave), self.rate, expected(len(wave), self.rate)).to(x.device)]
+
+    def embed(self, values: Tensor) -> Tensor:
+        """The last layer, (B, T, D)."""
+        return values[..., -self.width :]
+
+    def unit_lengths(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
+        samples = [inputs.shape[1]] * len(inputs) if lengths is None else lengths.tolist()
+        return torch.tensor([expected(count, self.rate) for count in samples])
+
+    def save_assets(self, folder: Path) -> None:
+        pass
+
+
+def _hidden_states(said: Mapping[str, Sequence[Tensor]]) -> Sequence[Tensor]:
+    """(1, T, D) for each layer."""
+    return said["hidden_states"]
+
+
+def _rates(upstream: nn.Module) -> list[int]:
+    """Samples (16 kHz) of a frame, once or for each layer."""
+    ask = upstream.get_downsample_rates
+    assert callable(ask)
+    found = ask("hidden_states")
+    return [found] if isinstance(found, int) else list(found)
+
+
+class UpstreamBackbone(Backbone):
+    """A backbone whose encoder has no blocks, as its front end gives the states of every layer."""
+
+    def __init__(self, front_end: UpstreamFrontEnd) -> None:
+        depth = front_end.layers - 1
+        with torch.device("meta"):  # blocks that are only counted
+            encoder = Encoder(
+                EncoderConfig(
+                    depth=depth, width=front_end.width, heads=1, norm="none", positions=NoPositionsConfig(), dropout=0.0
+                )
+            )
+        encoder.blocks = nn.ModuleList()
+        super().__init__(front_end, encoder)
+
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None, layers: bool = True) -> Encoded:
+        """As every backbone's; the normalised output is s3prl's last state."""
+        values, counts, _ = self.front_end.units(inputs, lengths)
+        rows = Rows.of(values, counts)
+        states = list(rows.pack(values).split(self.front_end.width, dim=-1))  # (N, D) each
+        return Encoded(rows, states[-1], states if layers else [])
+
+
+def load_upstream(encoder: str) -> Backbone:
+    """The upstream named `s3prl:NAME` or `s3prl:NAME@CHECKPOINT`. Raises ValueError as `UpstreamConfig`."""
+    return UpstreamBackbone(UpstreamFrontEnd(UpstreamConfig.of(encoder))).eval()

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pluri encoder as an upstream of s3prl's: a list of waveforms to the hidden states of all layers.
+
+The contract is that of s3prl@ec8064b, upstream/example and upstream/interfaces.py (`Featurizer`), which cuts each clip
+by its samples and knows no frames that are not there. So every clip has the frames that s3prl expects, its own last one
+standing for those that are missing; else what a clip has at its end would depend on the clips beside it.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ...ssl.encoder import Backbone
+from ..encoders import load, modality
+from ..superb.clips import pad
+from ..superb.featurizer import hop
+from .lengths import expected, places
+
+
+class Upstream(nn.Module):
+    """A frozen encoder in s3prl's form."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        if modality(backbone) != "speech":
+            raise ValueError(f"s3prl needs an encoder of speech; this one takes {modality(backbone)}")
+        self.backbone = backbone
+        self.rate = hop(backbone.front_end)
+
+    def forward(self, waves: Sequence[Tensor]) -> dict[str, list[Tensor]]:
+        """Waveforms (S,) at 16 kHz to `hidden_states`: the encoder's input and each block's output, (B, T, D) each."""
+        inputs, lengths = pad(waves)
+        encoded = self.backbone(inputs, lengths)
+        rows, samples = encoded.rows, lengths.tolist()
+        room = expected(max(samples), self.rate)
+        taken = [
+            start + places(have, count, self.rate, room)
+            for start, have, count in zip(rows.starts[:-1], rows.lengths, samples, strict=True)
+        ]
+        index = torch.stack(taken).to(inputs.device)  # (B, T)
+        return {"hidden_states": [layer[index] for layer in encoded.packed_layers]}
+
+    def get_downsample_rates(self, key: str) -> int:
+        """Samples (16 kHz) of a frame; s3prl asks for it by this name."""
+        return self.rate
+
+
+def pluri(ckpt: str, model_config: str | None = None, refresh: bool = False) -> Upstream:
+    """The encoder named `ckpt`, which is whatever pluri's commands take as ENCODER: s3prl calls this from its hub."""
+    assert model_config is None and not refresh, "an encoder of pluri's is known by its name alone"
+    return Upstream(load(ckpt))

@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Both ways with s3prl 0.4.18: our encoders as its upstreams, its upstreams as ours, its runner by a command."""
+
+import dataclasses
+import importlib.util
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from pluri.benchmarks.encoders import load, modality, random_twin, settings_of
+from pluri.benchmarks.s3prl import shims
+from pluri.benchmarks.s3prl.corpus import lay_out
+from pluri.benchmarks.s3prl.lengths import expected
+from pluri.benchmarks.s3prl.runner import RunnerConfig, result
+from pluri.benchmarks.s3prl.upstream import Upstream, pluri
+from pluri.benchmarks.superb import corpora
+from pluri.benchmarks.superb.clips import Clips
+from pluri.benchmarks.superb.featurizer import FeaturizerConfig, mix
+from pluri.benchmarks.superb.states import Reading
+from pluri.benchmarks.superb.utterance_tasks import KeywordCorpusConfig
+
+needs_s3prl = pytest.mark.skipif(importlib.util.find_spec("s3prl") is None, reason="needs s3prl")
+TYPING = Path(__file__).resolve().parents[1] / ".typing"
+ENCODERS = ("fbank_no_cmvn", "random:speech/wav2vec2_tiny", "random:speech/mockingjay_tiny")
+SAMPLES = (16000, 32100, 9999, 480)
+
+
+@pytest.fixture(scope="module")
+def peer():
+    """s3prl's modules by their names; importing them takes seconds."""
+
+    def get(name):
+        with shims.applied():
+            return shims.quiet(name)
+
+    get("s3prl.nn.upstream")
+    return get
+
+
+def clips():
+    torch.manual_seed(0)
+    return [0.1 * torch.randn(count) for count in SAMPLES]
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory):
+    """Speech Commands with lists: 60 clips of a second, whose names say nothing of the part that they are in."""
+    root = tmp_path_factory.mktemp("commands")
+    rng = np.random.default_rng(0)
+    for word in ("yes", "no", "bed", "_silence_"):
+        (root / word).mkdir()
+        for number in range(15):
+            wave = 0.1 * rng.standard_normal(16000)
+            soundfile.write(root / word / f"{number:02d}_nohash_0.wav", wave, 16000, subtype="PCM_16")
+    for name, numbers in (("validation", (0, 1)), ("testing", (2, 3, 4))):
+        lines = [
+            f"{word}/{number:02d}_nohash_0.wav\n" for word in ("yes", "no", "bed", "_silence_") for number in numbers
+        ]
+        (root / f"{name}_list.txt").write_text("".join(lines))
+    return root
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", ENCODERS)
+def test_states_through_the_bridge_are_ours_alone_and_in_a_batch(name):
+    backbone = load(name)
+    upstream, waves = Upstream(backbone).eval(), clips()
+    together = upstream(waves)["hidden_states"]
+    assert len(together) == backbone.encoder.config.depth + 1
+    rate = upstream.get_downsample_rates("hidden_states")
+    assert together[0].shape[1] == expected(max(SAMPLES), rate)
+    for row, wave in enumerate(waves):
+        ours, alone = backbone(wave[None]), upstream([wave])["hidden_states"]
+        have, wanted = int(ours.lengths[0]), expected(len(wave), rate)
+        for layer, x in enumerate(together):
+            torch.testing.assert_close(x[row, :wanted], alone[layer][0], atol=1e-5, rtol=1e-5)
+            both = min(have, wanted)
+            torch.testing.assert_close(x[row, :both], ours.layers[layer][0, :both], atol=1e-5, rtol=1e-5)
+            assert (x[row, both:] == x[row, both - 1]).all()  # missing frames
+
+
+@needs_s3prl
+@torch.inference_mode()
+@pytest.mark.parametrize("name", ENCODERS)
+def test_its_featuriser_hands_out_what_ours_does_of_a_clip_alone_and_in_a_batch(peer, name):
+    upstream, waves = pluri(ckpt=name), clips()
+    featurizer = peer("s3prl.upstream.interfaces").Featurizer(upstream, upstream_device="cpu")
+    read = Reading.of(upstream.backbone, FeaturizerConfig(), False, "fp32")
+    weights = torch.randn(len(read.layers))
+    if len(weights) > 1:
+        featurizer.weights.data = weights
+    x, lengths = read(waves)
+    ours = mix(x[None], weights[None, None])[0, 0].split(lengths)
+    together = featurizer(waves, upstream(waves))
+    for wave, theirs, mine in zip(waves, together, ours, strict=True):
+        alone = featurizer([wave], upstream([wave]))[0]
+        torch.testing.assert_close(theirs, alone, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(theirs[: len(mine)], mine, atol=1e-5, rtol=1e-5)
+        assert len(theirs) == round(len(wave) / upstream.rate) and len(theirs) - len(mine) <= 2
+
+
+@needs_s3prl
+@torch.inference_mode()
+def test_its_newer_interface_takes_our_encoder_from_the_hub(peer, monkeypatch):
+    nn, hub = peer("s3prl.nn.upstream"), peer("s3prl.hub")
+    monkeypatch.setitem(hub.__dict__, "pluri", pluri)
+    name, waves = "random:speech/wav2vec2_tiny", clips()[:2]
+    theirs = nn.S3PRLUpstream("pluri", path_or_url=name).eval()
+    layers, lengths = theirs(torch.nn.utils.rnn.pad_sequence(waves, batch_first=True), torch.tensor(SAMPLES[:2]))
+    assert lengths[0].tolist() == [50, 101] and len(layers) == 4
+    ours = load(name)(waves[1][None]).layers
+    torch.testing.assert_close(layers[2][1, : ours[2].shape[1]], ours[2][0], atol=1e-5, rtol=1e-5)
+
+
+@needs_s3prl
+@torch.inference_mode()
+@pytest.mark.filterwarnings("ignore:At least one mel filterbank:UserWarning")  # of filters that are not used
+@pytest.mark.parametrize("name", ["fbank", "fbank_no_cmvn", "mfcc", "mel", "linear", "spectrogram"])
+def test_an_upstream_without_weights_says_what_s3prl_says(peer, name):
+    backbone, waves = load(f"s3prl:{name}"), clips()[:3]
+    assert modality(backbone) == "speech" and backbone.encoder.config.depth == 0
+    read = Reading.of(backbone, FeaturizerConfig(), False, "fp32")
+    x, lengths = read(waves)
+    expert = vars(peer("s3prl.upstream.baseline.hubconf"))[name]()
+    for wave, mine in zip(waves, x.split(lengths), strict=True):
+        theirs = expert([wave])["hidden_states"][0][0]
+        both = min(len(theirs), len(mine))
+        assert len(mine) == round(len(wave) / 160) and len(mine) - both <= 2
+        torch.testing.assert_close(mine[:both, 0], theirs[:both], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(read([wave]).x, mine, atol=1e-5, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(peer, tmp_path_factory):
+    """A wav2vec 2.0 of two blocks in the form that s3prl reads."""
+    module = peer("s3prl.upstream.wav2vec2.wav2vec2_model")
+    config = module.Wav2Vec2Config(
+        encoder_layers=2, encoder_embed_dim=32, encoder_ffn_embed_dim=64, encoder_attention_heads=2, final_dim=16,
+        conv_feature_layers="[(32, 10, 5)] + [(32, 3, 2)] * 4 + [(32, 2, 2)] * 2", latent_vars=4,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its old weight_norm
+        model = module.Wav2Vec2Model(config)
+    settings = dataclasses.asdict(config)
+    state = {"task_cfg": {"normalize": False}, "model_cfg": settings, "model_weight": model.state_dict()}
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.pt"
+    torch.save(state, path)
+    return path
+
+
+@needs_s3prl
+@torch.inference_mode()
+def test_every_layer_of_a_local_checkpoint_is_what_s3prl_says_of_the_clip_alone(peer, checkpoint):
+    backbone, waves = load(f"s3prl:wav2vec2_local@{checkpoint}"), clips()
+    assert backbone.encoder.config.depth == 2 and not backbone.training
+    assert settings_of(backbone).__dict__["checkpoint"] == str(checkpoint)
+    said = backbone(torch.nn.utils.rnn.pad_sequence(waves, batch_first=True), torch.tensor(SAMPLES))
+    with shims.applied():
+        theirs = peer("s3prl.nn.upstream").S3PRLUpstream("wav2vec2_local", path_or_url=str(checkpoint)).eval()
+    for row, wave in enumerate(waves):
+        layers, lengths = theirs(wave[None], torch.tensor([len(wave)]))
+        for mine, other, length in zip(said.layers, layers, lengths, strict=True):
+            torch.testing.assert_close(mine[row, : said.lengths[row]], other[0, : length[0]], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(said.x, said.layers[-1])
+    with pytest.raises(ValueError, match="--beside False"):
+        random_twin(backbone, 0)
+
+
+@needs_s3prl
+def test_wrong_upstreams_are_named_in_one_line(tmp_path):
+    broken = tmp_path / "broken.pt"
+    broken.write_bytes(b"nothing")
+    for name, words in (
+        ("s3prl:wav2vec2", "is no upstream of s3prl's that needs no download"),
+        ("s3prl:hubert_local", "name a checkpoint that is there"),
+        (f"s3prl:hubert_local@{tmp_path / 'none.pt'}", "name a checkpoint that is there"),
+        (f"s3prl:fbank@{broken}", "takes no checkpoint"),
+        (f"s3prl:nobody_local@{broken}", "s3prl has no upstream nobody_local"),
+        (f"s3prl:wav2vec2_local@{broken}", "cannot be built from"),
+    ):
+        with pytest.raises(ValueError, match=words) as error:
+            load(name)
+        assert "\n" not in str(error.value)
+
+
+def test_without_s3prl_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(shims.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'pluri\[s3prl\]'"):
+        load("s3prl:fbank")
+
+
+@needs_s3prl
+def test_the_shims_are_taken_back():
+    import torchaudio
+
+    before, load_before = set(vars(torchaudio)), torchaudio.load
+    with shims.applied():
+        assert "set_audio_backend" in vars(torchaudio) and "torchaudio.sox_effects" in sys.modules
+    assert set(vars(torchaudio)) == before and torchaudio.load is load_before
+    assert "torchaudio.sox_effects" not in sys.modules
+
+
+def test_pluri_and_its_commands_leave_s3prl_and_torchaudio_alone():
+    code = (
+        "import sys, pluri, pluri.cli, pluri.benchmarks.evaluate, pluri.benchmarks.extract, pluri.benchmarks.export\n"
+        "pluri.load('fbank')\n"
+        "import torchaudio\n"
+        "assert 's3prl' not in sys.modules and 'torchaudio.sox_effects' not in sys.modules\n"
+        "assert not hasattr(torchaudio, 'set_audio_backend') and torchaudio.load.__module__ == 'torchaudio'\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(TYPING), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_effects_of_sox_are_one_channel_16_khz_and_a_gain(tmp_path):
+    path = tmp_path / "stereo.wav"
+    stereo = 0.2 * np.random.default_rng(0).standard_normal((8000, 2))
+    soundfile.write(path, stereo, 16000, subtype="FLOAT")
+    wave, rate = shims.apply_effects_file(str(path), [["channels", "1"], ["rate", "16000"], ["gain", "-3.0"]])
+    assert rate == 16000
+    np.testing.assert_allclose(wave[0], stereo.mean(1) * 10 ** (-3 / 20), atol=1e-6)
+    with pytest.raises(ValueError, match="its effect silence 1 has no stand-in"):
+        shims.apply_effects_file(str(path), [["silence", "1"]])
+    samples, rate = shims.load(str(path), frame_offset=10, num_frames=5)
+    assert samples.shape == (2, 5) and rate == 16000
+    np.testing.assert_allclose(samples.T, stereo[10:15], atol=1e-6)
+
+
+@needs_s3prl
+def test_s3prl_reads_the_same_clips_in_the_same_parts(peer, commands, tmp_path):
+    (fold,) = corpora.keywords(str(commands), "")
+    train, test = lay_out(fold.parts, tmp_path)
+    expert = peer("s3prl.downstream.speech_commands.expert")
+    for listed, part in zip(expert.split_dataset(train), (fold.parts.train, fold.parts.dev), strict=True):
+        found = {(label, path.resolve()) for label, path in listed}
+        assert found == {(one.labels[0], one.path.resolve()) for one in part} and len(listed) == len(part)
+    data = peer("s3prl.downstream.speech_commands.dataset").SpeechCommandsTestingDataset(
+        speech_commands_test_root=str(test)
+    )
+    assert len(data) == len(fold.parts.test) == 12
+    ours, by_name = Clips(-3.0), {one.name: one for one in fold.parts.test}
+    for wave, label, name in (data[number] for number in range(len(data))):
+        utterance = by_name[name.split("-", 1)[1]]
+        assert expert.CLASSES[label] == utterance.labels[0]
+        np.testing.assert_allclose(wave, ours.read(ours.add(utterance)), atol=1e-7)
+
+
+def test_data_that_s3prl_would_misread_are_refused(commands, tmp_path):
+    (fold,) = corpora.keywords(str(commands), "")
+    one = fold.parts.train[0]
+    for changed, words in (
+        (one._replace(labels=("seven",)), "knows no seven"),
+        (one._replace(start=0.5), "name a piece of this one"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            lay_out(fold.parts._replace(train=[changed]), tmp_path)
+    with pytest.raises(ValueError, match="has no effect on emotion"):
+        RunnerConfig(data=KeywordCorpusConfig(path="x")).settings("emotion", tmp_path)
+    with pytest.raises(ValueError, match="set --config"):
+        RunnerConfig().settings("emotion", tmp_path)
+    with pytest.raises(ValueError, match="must be above 0"):
+        RunnerConfig(steps=0)
+    small = fold.parts.train[:5]
+    with pytest.raises(ValueError, match="has 5 clips of train, s3prl needs 32"):
+        _few(small, tmp_path).settings("speech_commands", tmp_path)
+
+
+def _few(utterances, folder):
+    """Settings for a manifest of some utterances, each of which is in all parts."""
+    rows = [f"{one.path}\t{one.labels[0]}\t{part}\n" for part in ("train", "dev", "test") for one in utterances]
+    (folder / "few.tsv").write_text("path\tlabel\tsplit\n" + "".join(rows))
+    return RunnerConfig(data=KeywordCorpusConfig(path=str(folder / "few.tsv")))
+
+
+def test_the_score_is_that_of_the_state_that_is_best_on_dev(tmp_path):
+    assert result(tmp_path) is None
+    lines = ("train at step 2: 0.1", "dev at step 2: 0.5", "New best on dev at step 2: 0.5", "test at step 2: 0.25")
+    lines += ("train at step 4: 0.1", "dev at step 4: 0.4", "test at step 4: 0.75")
+    (tmp_path / "log.log").write_text("\n".join(lines) + "\n")
+    assert result(tmp_path) == (2, 0.5, 0.25)
+
+
+@needs_s3prl
+@pytest.mark.slow
+def test_the_command_trains_in_its_runner_and_goes_on(commands, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(TYPING), "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+
+    def run(*words):
+        command = [sys.executable, "-m", "pluri", "s3prl", "random:speech/mockingjay_tiny", "speech_commands", *words]
+        command += ["--data.path", str(commands), "--device", "cpu", "--workers", "0", "--out", str(tmp_path / "run")]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+
+    done = run("--steps", "3", "--evaluations", "3", "--lr", "1e-3")
+    assert done.returncode == 0, done.stderr
+    assert "speech_commands: accuracy" in done.stdout
+    found = result(tmp_path / "run")
+    assert found is not None and found.step in (1, 2, 3) and 0.0 <= found.test <= 1.0
+    state = torch.load(tmp_path / "run" / "states-3.ckpt", weights_only=False)
+    assert state["Step"] == 3 and state["Featurizer"]["weights"].shape == (4,)
+    again = run("--steps", "3", "--evaluations", "3", "--lr", "1e-3")
+    assert again.returncode == 0 and "Resume from" in again.stdout and result(tmp_path / "run") == found, again.stderr
+    other = run("--steps", "4")
+    assert other.returncode == 2 and "holds a run with other settings" in other.stderr
+    assert len(other.stderr.splitlines()) == 1
