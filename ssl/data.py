@@ -8,6 +8,7 @@ and starts anywhere. No result depends on the number of workers.
 
 import dataclasses
 import hashlib
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -243,6 +244,7 @@ class Loader:
             sampler=_Once(shares),
             num_workers=self.workers,
             pin_memory=self.pin,
+            worker_init_fn=_leave_signals if self.workers else None,
             collate_fn=_as_it_is,  # pyright: ignore[reportArgumentType]  torch's own turns arrays into tensors
         )
         return iter(loader)
@@ -268,6 +270,12 @@ class Loader:
                 keys = np.array([draw.key(key, int(number)) for number in records[items, 0]], dtype=np.int64)
                 shares.append(Share(records[items], keys, sizes[items], after))
         return shares
+
+
+def _leave_signals(worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach workers too; they go on, since the loop still has to save."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Once(torch.utils.data.Sampler[Share]):

@@ -127,15 +127,15 @@ def test_a_run_killed_once_ends_with_the_same_bits(samples, methods, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_told_to_stop_saves_first(number, samples, methods, tmp_path):
+def test_a_run_told_to_stop_with_its_workers_saves_first(number, samples, methods, tmp_path):
     run = tmp_path / "stopped"
     process = start(
-        [*words_for("text/bert_tiny", samples, methods, run, 0), "--loop.save-every", "1000", "--steps", "5000"]
+        [*words_for("text/bert_tiny", samples, methods, run, 2), "--loop.save-every", "1000", "--steps", "5000"]
     )
     while not rows(run):
         assert process.poll() is None
         time.sleep(0.02)
-    process.send_signal(number)
+    os.killpg(process.pid, number)  # as a terminal does
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 1 and "start again to go on" in errors and "Traceback" not in errors
     assert checkpoint.latest(run) is not None
