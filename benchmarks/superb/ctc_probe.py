@@ -174,3 +174,9 @@ def read_predictions(folder: Path, seed: int, rate: float) -> dict[str, dict[str
         decoder: dict(zip(kept["names"], said[f"{seed} {rate:g}"], strict=True))
         for decoder, said in kept["said"].items()
     }
+
+
+def read_references(folder: Path) -> dict[str, str]:
+    """What every test utterance's transcripts are scored against."""
+    kept = json.loads((folder / PREDICTIONS).read_text(encoding="utf-8"))
+    return dict(zip(kept["names"], kept["references"], strict=True))

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page of SUPERB's tasks: scores beside the leaderboard's, learning curves of each rate, and the layers' shares."""
+"""The page of SUPERB's tasks: scores beside the leaderboard's, the data, learning curves, layers' shares, mistakes.
+
+All of it is drawn from what the folder holds; spectrograms from the corpus's audio.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING
 from .. import scores
 from ..report import Page, new_figure
 from ..scores import Row
-from . import overall
+from . import alignment, comparison, data_card, error_pictures, mistakes
 from .sweep import Run
 from .swept import RESULT, read_runs
 
@@ -23,10 +26,15 @@ def page(out: Path) -> None:
     """Writes the page of all rows in a folder, and of the sweeps that they name."""
     rows = [row for row in scores.read(out) if row.task.startswith("superb/")]
     made = Page(f"SUPERB: {', '.join(dict.fromkeys(row.encoder for row in rows))}")
+    made.markup(f"<style>{alignment.STYLE}</style>")
+    cards = [data_card.read(_place(row)) for row in rows]
     for task in dict.fromkeys(row.task for row in rows):
         mine = [row for row in rows if row.task == task]
+        known = [card for row, card in zip(rows, cards, strict=True) if row.task == task]
         made.heading(task)
         _scores(made, mine)
+        comparison.show(made, mine, known)
+        _data(made, known)
         _rates(made, mine)
         for row in mine:
             runs = _runs(row)
@@ -36,7 +44,32 @@ def page(out: Path) -> None:
                 )
         if any(row.chosen[0]["layers"] and len(row.chosen[0]["layers"][0]) > 1 for row in mine):
             made.figure(layers(mine), "the share of each layer (0: the encoder's input) of the chosen rate, each seed")
+        _mistakes(made, mine)
+    comparison.summary(made, rows, cards)
     made.save(out / FILE)
+
+
+def _place(row: Row) -> Path:
+    """Where the first of a row's sweeps lies, and what was kept beside it."""
+    return Path(row.chosen[0]["sweeps"][0])
+
+
+def _data(made: Page, cards: Sequence[data_card.Card | None]) -> None:
+    """What the rows of a task were scored on, once where it is the same."""
+    known = [card for card in cards if card is not None]
+    different = [card for place, card in enumerate(known) if card not in known[:place]]
+    if different:
+        made.markup("<h3>What the data was</h3>")
+    for card in different:
+        data_card.show(made, card)
+
+
+def _mistakes(made: Page, rows: Sequence[Row]) -> None:
+    found = [(row.encoder, mistakes.read(_place(row))) for row in rows]
+    if any(each for _, each in found):
+        made.markup("<h3>Mistakes on test, of the best seed</h3>")
+    for encoder, each in found:
+        error_pictures.show(made, encoder, each)
 
 
 def _scores(made: Page, rows: Sequence[Row]) -> None:
@@ -51,8 +84,6 @@ def _scores(made: Page, rows: Sequence[Row]) -> None:
         made.text(words, note=True)
     for words in dict.fromkeys(note for row in rows for note in row.chosen[0]["notes"]):
         made.text(words, note=True)
-    if rows[0].protocol.startswith("SUPERB"):
-        _leaderboard(made, rows[0])
 
 
 def _kind(row: Row) -> str:
@@ -63,15 +94,6 @@ def _kind(row: Row) -> str:
 def _chosen(row: Row) -> str:
     chosen = row.chosen[0]
     return f"{chosen['lr']:g}" if "lr" in chosen else str(chosen["layer"])
-
-
-def _leaderboard(made: Page, row: Row) -> None:
-    name = f"{row.task.split('/')[1]}/{row.main.removesuffix('_greedy')}"
-    if name in overall.COLUMNS:
-        place = overall.COLUMNS.index(name)
-        made.text("The leaderboard, in percent (superbbenchmark/website-react@cacb90e, backend/utils.py):")
-        known = [(one.model, one.data, f"{one.figures[place]:.2f}") for one in overall.ROWS]
-        made.table(("model", "pre-trained on", row.main), known)
 
 
 def _rates(made: Page, rows: Sequence[Row]) -> None:
@@ -97,7 +119,7 @@ def _runs(row: Row) -> list[Run]:
 
 def curves(runs: Sequence[Run]) -> "Figure":
     """The figure on dev over the steps: a colour for each rate, a line for each seed."""
-    figure = new_figure(8.0, 3.2)
+    figure = new_figure(9.0, 3.2)
     dev, loss = figure.subplots(1, 2)
     rates = sorted({run.rate for run in runs}, reverse=True)
     for run in runs:
@@ -105,14 +127,16 @@ def curves(runs: Sequence[Run]) -> "Figure":
         steps = [point[0] for point in run.curve]
         for axes, place in ((loss, 1), (dev, 2)):
             name = f"{run.rate:g}" if run.seed == runs[0].seed else None
-            axes.plot(steps, [point[place] for point in run.curve], color=color, label=name, linewidth=1.0)
+            kind = "-" if len(steps) > 1 else "o"  # a line of one point is none
+            axes.plot(steps, [point[place] for point in run.curve], kind, color=color, label=name, linewidth=1.0)
     dev.set_title("dev", fontsize=10)
     loss.set_title("training loss", fontsize=10)
     loss.set_yscale("log")
     for axes in (dev, loss):
         axes.set_xlabel("step")
         axes.spines[["top", "right"]].set_visible(False)
-    dev.legend(frameon=False, fontsize=8, title="learning rate", title_fontsize=8)
+    names = dev.get_legend_handles_labels()
+    figure.legend(*names, loc="outside right upper", frameon=False, fontsize=8, title="learning rate", title_fontsize=8)
     return figure
 
 

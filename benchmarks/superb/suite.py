@@ -3,8 +3,10 @@
 
 OUT/superb-TASK/ENCODER-HASH holds a sweep (one for each fold), OUT/store the states, OUT/predictions/ENCODER what the
 chosen head of each task says of test in the leaderboard's form, OUT/scores.jsonl the rows, OUT/index.html the page.
+Beside the sweeps stand data.json and mistakes.json, from which the page is drawn again without encoding anew.
 """
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,11 +18,13 @@ from .. import scores, tuned
 from ..encoders import load, random_twin
 from ..finetune import MissingFiles
 from ..scores import Row
-from . import corpora
+from . import corpora, data_card, mistakes, worst
+from .ctc_tasks import PhoneConfig
 from .pictures import page
 from .predictions import pack
-from .qbe_search import SearchConfig
+from .qbe_search import FOUND, SearchConfig
 from .qbe_task import row as search_row
+from .quesst14 import Search
 from .sweep import choose
 from .swept import Fold, Outcome, SweptConfig, folder_name
 from .swept import evaluate as evaluate_one
@@ -70,8 +74,29 @@ def evaluate(
 def _task(name: str, config: SweptConfig | SearchConfig) -> Callable[[str, int, Path, Callable[[str], None], str], Row]:
     """What makes an encoder's row of a task, whose data are read here. Raises MissingFiles."""
     if isinstance(config, SearchConfig):
-        return partial(search_row, name, config, corpora.searches(config.data.path))
+        return partial(_search_row, name, config, corpora.searches(config.data.path))
     return partial(_row, name, config, config.folds())
+
+
+def _search_row(
+    name: str,
+    config: SearchConfig,
+    data: tuple[Search, bool],
+    who: str,
+    seeds: int,
+    out: Path,
+    say: Callable[[str], None],
+    twin_of: str,
+) -> Row:
+    """An encoder's row of QbE; beside its search stand what the data was and the worst false alarms."""
+    row = search_row(name, config, data, who, seeds, out, say, twin_of)
+    folder = Path(row.chosen[0]["sweeps"][0])
+    if data_card.read(folder) is None:
+        data_card.write(folder, data_card.search_card(config.data.path, *data))
+    if not twin_of:
+        found = json.loads((folder / FOUND).read_text())
+        mistakes.write(folder, [worst.false_alarms(data[0], found["scores"])])
+    return row
 
 
 def _row(
@@ -97,6 +122,9 @@ def _row(
         outcomes = [evaluate_one(config, folds, load(who), range(seeds), folder, out, say)]
     runs = [run for outcome in outcomes for run in outcome.runs]
     won, medians = choose(runs)
+    if data_card.read(outcomes[0].folder) is None:
+        unit = "phones" if isinstance(config, PhoneConfig) else "words"
+        data_card.write(outcomes[0].folder, data_card.card(config.data.path, folds, unit))
     if not twin_of:
         _write(config, folds, outcomes[0], won[0].rate, out / PREDICTIONS / short)
     each = [{**run.test, "dev": run.dev} for run in won]
@@ -148,9 +176,11 @@ def _chosen(
 
 
 def _write(config: SweptConfig, folds: list[Fold], outcome: Outcome, rate: float, to: Path) -> None:
-    """What the winner's best seed says of test."""
+    """What the winner's best seed says of test, and where it is wrong."""
     best = max((run for run in outcome.runs if run.rate == rate), key=lambda run: run.dev)
     for fold in folds:
         config.write(fold, outcome.folder / fold.name, best, to)
+    found = [worst.find(config, fold, outcome.folder / fold.name, best) for fold in folds]
+    mistakes.write(outcome.folder, [one for one in found if one is not None])
     if any(fold.official for fold in folds) and (to / "predict").is_dir():
         pack(to)

@@ -143,17 +143,29 @@ class UtteranceProbe(Probe):
         parts = [pieces[start : start + _CHUNK] for start in range(0, len(pieces), _CHUNK)]
         return torch.cat([self.heads.predict(self._read(part)[None]).cpu() for part in parts], dim=2)
 
+    @torch.no_grad()
+    def _sureness(self, pieces: np.ndarray) -> Tensor:
+        """(G, K, n) on the CPU: the probability that a head gives to what it says, of several slots their product."""
+        found = []
+        for start in range(0, len(pieces), _CHUNK):
+            parts = self.heads(self._read(pieces[start : start + _CHUNK])[None]).split(self.heads.slots, dim=-1)
+            found.append(torch.stack([part.softmax(-1).amax(-1) for part in parts]).prod(0).cpu())
+        return torch.cat(found, dim=2)
+
     def dev(self) -> Tensor:
         labels = np.repeat(self.dev_part.labels, [len(one) for one in self.dev_part.pieces], axis=0)
         right = (self._predict(self._dev_pieces) == torch.from_numpy(labels)).all(-1)  # (G, K, n)
         return (right.double() * torch.from_numpy(self._dev_weights)[:, None]).sum(-1)
 
     def said(self, folder: Path) -> list[list[dict[str, float]]]:
-        said = self._predict(np.array([pieces[0] for pieces in self.test_part.pieces]))
+        pieces = np.array([pieces[0] for pieces in self.test_part.pieces])
+        said, sure = self._predict(pieces), self._sureness(pieces)
         right = said == torch.from_numpy(self.test_part.labels)  # (G, K, n, slots)
         heads = [(seed, rate) for seed in self.plan.seeds for rate in self.plan.rates]
         rows = {f"{seed} {rate:g}": x.tolist() for (seed, rate), x in zip(heads, said.flatten(0, 1), strict=True)}
-        (folder / PREDICTIONS).write_text(json.dumps({"names": self.test_part.names, "said": rows}))
+        shares = {name: [round(one, 4) for one in x.tolist()] for name, x in zip(rows, sure.flatten(0, 1), strict=True)}
+        kept = {"names": self.test_part.names, "said": rows, "sure": shares}
+        (folder / PREDICTIONS).write_text(json.dumps(kept))
 
         def figures(one: Tensor) -> dict[str, float]:
             out = {"accuracy": float(one.all(-1).double().mean())}
@@ -179,3 +191,9 @@ def read_predictions(folder: Path, seed: int, rate: float, slots: Sequence[Slot]
         name: tuple(slot.values[number] for slot, number in zip(slots, numbers, strict=True))
         for name, numbers in zip(kept["names"], kept["said"][f"{seed} {rate:g}"], strict=True)
     }
+
+
+def read_sureness(folder: Path, seed: int, rate: float) -> dict[str, float]:
+    """The probability that the head of a seed and rate gives to what it says; nothing where it was not kept."""
+    kept = json.loads((folder / PREDICTIONS).read_text())
+    return dict(zip(kept["names"], kept["sure"][f"{seed} {rate:g}"], strict=True)) if "sure" in kept else {}
