@@ -15,6 +15,7 @@ from .superb import suite as superb_suite
 from .superb import utterance_tasks as superb
 from .superb.qbe_search import SearchConfig
 from .superb.swept import SweptConfig
+from .superb_sg import task as separation
 from .task import TaskConfig, ZeroShotConfig
 from .text import blimp, clue_suite, glue, glue_suite, similarity, squad_suite, superglue_suite, tagging
 
@@ -74,7 +75,10 @@ TASKS: dict[str, Callable[[], TaskConfig | ZeroShotConfig | TunedConfig | SweptC
     "superb/pr": ctc_tasks.pr,
     "superb/asr": ctc_tasks.asr,
     "superb/sf": ctc_tasks.sf,
+    "superb/ss": separation.ss,
+    "superb/se": separation.se,
 }
+ALONE = ("superb/ss", "superb/se")  # asked for by their own names only: SUPERB-SG's, which SUPERB's score leaves out
 
 # How the tasks of a suite for which networks are trained are carried out: settings of each, encoder, seeds, whether the
 # same network is trained from random weights as well, folder, and where lines for the user go.
@@ -96,11 +100,12 @@ def names() -> dict[str, str]:
 
 
 def find(name: str) -> dict[str, TaskConfig | ZeroShotConfig | TunedConfig | SweptConfig | SearchConfig]:
-    """The task of a name, or all tasks of a suite.
+    """The task of a name, or all tasks of a suite except those that stand alone.
 
     Raises: ValueError, with the nearest names, if there is none.
     """
-    found = {known: task() for known, task in TASKS.items() if name in (known, known.split("/")[0])}
+    whole = {known for known in TASKS if known.split("/")[0] == name and known not in ALONE}
+    found = {known: task() for known, task in TASKS.items() if known == name or known in whole}
     if not found:
         near = difflib.get_close_matches(name, TASKS, n=3, cutoff=0.3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(TASKS)}"

@@ -321,6 +321,8 @@ def test_an4_is_read_with_its_own_phones():
     assert not fold.official and "33 phones, the lexicon's own" in config.notes([fold])[0]
     spelling = config.spelling(fold)
     assert all(spelling.vocabulary.encode(spelling.symbols(one)) for one in (*fold.parts.train, *fold.parts.test))
+    everyone = (*fold.parts.train, *fold.parts.dev, *fold.parts.test)
+    assert "EY EH L EY EH N" in [one.text for one in everyone]  # A L A N, spelled
 
 
 def test_an_error_of_the_command_is_one_line(tmp_path):

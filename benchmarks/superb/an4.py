@@ -13,6 +13,8 @@ from .trials import draw_trials, with_trials
 from .utterances import Parts, Slot, Utterance, checked, leave_out
 
 AUDIO = (".wav", ".sph", ".flac")
+# an4.dic has the article first, but A is a spelled letter in all of AN4's utterances but one.
+SPELLED = {"A": ("EY",)}
 
 
 def an4(root: Path) -> Parts:

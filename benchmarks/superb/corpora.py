@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..finetune import MissingFiles
 from .ami import ami
-from .an4 import an4, an4_identification, an4_verification
+from .an4 import SPELLED, an4, an4_identification, an4_verification
 from .emodb import emodb
 from .fluent import SLOTS, fluent_speech_commands
 from .fsdd import fsdd
@@ -18,6 +18,7 @@ from .quesst14 import Search, quesst14
 from .snips import audio_snips
 from .speech_commands import NOISE, speech_commands
 from .swept import Fold
+from .targets import read_lexicon
 from .utterances import Parts, measured
 from .voxceleb import voxceleb1_identification, voxceleb1_verification
 
@@ -134,18 +135,20 @@ def transcripts(path: str, subsets: tuple[tuple[str, ...], ...] = SUBSETS) -> li
     raise _missing(root, "LibriSpeech's train-clean-100, AN4's etc, or a manifest with the column text")
 
 
-def lexicons(path: str, named: tuple[str, ...]) -> list[Path]:
-    """PR: the files that say how words are pronounced, as named, or the corpus's own. Raises MissingFiles."""
+def lexicon(path: str, named: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """PR: the phones of words, from the files that are named or the corpus's own. Raises MissingFiles, ValueError."""
     root = Path(path)
     if missing := [name for name in named if not Path(name).is_file()]:
         raise MissingFiles(f"{missing[0]} is missing: --data.lexicon names files of rows `WORD PHONE PHONE ...`")
     if named:
-        return [Path(name) for name in named]
+        return read_lexicon(*map(Path, named))
     own = [folder / name for folder in (root, root / "LibriSpeech") for name in LEXICONS]
-    found = [file for file in (*own, root / "etc" / "an4.dic") if file.is_file()]
+    if (root / "etc" / "an4.dic").is_file():
+        return read_lexicon(root / "etc" / "an4.dic") | SPELLED
+    found = [file for file in own if file.is_file()]
     if not found:
         raise MissingFiles(f"{root} says not how words are pronounced: set --data.lexicon to rows `WORD PHONE ...`")
-    return found
+    return read_lexicon(*found)
 
 
 def slots(path: str) -> list[Fold]:

@@ -29,7 +29,6 @@ from .targets import (
     phone_vocabulary,
     phones_in,
     phones_of,
-    read_lexicon,
     slot_vocabulary,
     slots_of,
 )
@@ -68,7 +67,7 @@ class PhoneConfig(CtcConfig):
         return [fold._replace(parts=of(fold.parts)) for fold in folds]
 
     def _lexicon(self) -> dict[str, tuple[str, ...]]:
-        return read_lexicon(*corpora.lexicons(self.data.path, self.data.lexicon))
+        return corpora.lexicon(self.data.path, self.data.lexicon)
 
     def notes(self, folds: list[Fold]) -> list[str]:
         phones = phones_in(self._lexicon())

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SS and SE from files to rows: voices are told apart, noise goes, sweeps equal single runs, what is written."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from pluri.benchmarks import scores, tasks
+from pluri.benchmarks.finetune import MissingFiles
+from pluri.benchmarks.superb import suite
+from pluri.benchmarks.superb.swept import CorpusConfig
+from pluri.benchmarks.superb_sg import task
+from pluri.benchmarks.superb_sg.heads import SeparatorHeads
+from pluri.benchmarks.superb_sg.task import SpeechEnhancementConfig, SpeechSeparationConfig
+
+SMALL = {"steps": 20, "evaluations": 2, "batch": 3, "hidden": 8, "device": "cpu"}
+RATE = 16000
+
+
+def voice(pitch, samples, seed):
+    """Harmonics in syllables."""
+    rng, time = np.random.default_rng(seed), np.arange(samples) / RATE
+    tone = sum(np.sin(2 * np.pi * pitch * k * time + k) for k in range(1, 4))
+    return 0.1 * tone * (np.sin(2 * np.pi * 4 * time + rng.uniform(0, 6)) > -0.3)
+
+
+def write(path, wave):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, wave, RATE)
+
+
+def mixed(root, samples=4800):
+    for part, number in (("train-100", 4), ("dev", 2), ("test", 2)):
+        for i in range(number):
+            low, high = voice(200 + 5 * i, samples, i), voice(2500 + 50 * i, samples, i + 50)
+            for folder, wave in (("s1", low), ("s2", high), ("mix_clean", low + high)):
+                write(root / part / folder / f"{i}.wav", wave)
+    return root
+
+
+def noisy(root, samples=9600):
+    for folder, name, number in (("trainset_28spk", "p228", 4), ("trainset_28spk", "p226", 2), ("testset", "p232", 2)):
+        for i in range(number):
+            clean = voice(150 + 5 * i, samples, i)
+            noise = 0.1 * np.random.default_rng(i + 70).standard_normal(samples)
+            for kind, wave in (("clean", clean), ("noisy", clean + noise)):
+                write(root / f"{kind}_{folder}_wav_16k" / f"{name}_{i}.wav", wave)
+    return root
+
+
+def of(config, path, **fields):
+    return dataclasses.replace(config, **{**SMALL, "lr": 1e-2, "data": CorpusConfig(path=str(path)), **fields})
+
+
+def run(name, config, out, encoder="fbank_no_cmvn"):
+    lines = []
+    (row,) = suite.evaluate({f"superb/{name}": config}, encoder, 1, False, out, lines.append)
+    return row, "\n".join(lines)
+
+
+def test_voices_are_separated_and_everything_is_written(tmp_path):
+    row, _ = run("ss", of(SpeechSeparationConfig(), mixed(tmp_path / "mix")), tmp_path / "out")
+    assert row.main == "si_sdri" and row.scores["si_sdri"] > 5
+    assert row.protocol.startswith("SUPERB-SG: Libri2Mix 16k min")
+    written = tmp_path / "out" / "predictions" / "fbank_no_cmvn" / "ss"
+    name, value = (written / "metrics.txt").read_text().split()
+    assert name == "si_sdr" and float(value) == row.scores["si_sdri"]
+    each = json.loads((written / "clips.json").read_text())
+    assert np.mean([one["si_sdri"] for one in each.values()]) == pytest.approx(row.scores["si_sdri"])
+    wave, rate = soundfile.read(written / "0-1.wav")
+    assert rate == RATE and wave.shape == (4800,) and (written / "1-mixture.wav").is_file()
+    assert scores.read(tmp_path / "out") == [row]
+
+
+def test_a_sweep_gives_each_rate_what_it_has_alone(tmp_path):
+    config = of(SpeechSeparationConfig(), mixed(tmp_path / "mix"), steps=4)
+    both, _ = run("ss", dataclasses.replace(config, lr=None, grid=(1e-2, 1e-3)), tmp_path / "both")
+    for rate in (1e-2, 1e-3):
+        alone, _ = run("ss", dataclasses.replace(config, lr=rate), tmp_path / f"{rate}")
+        (cell,) = [one for one in both.chosen[0]["grid"] if one["lr"] == rate]
+        assert cell["each"][0]["si_sdri"] == pytest.approx(alone.scores["si_sdri"], abs=1e-4)
+
+
+def test_a_run_that_was_cut_off_ends_with_the_same_row(tmp_path, monkeypatch):
+    config = of(SpeechSeparationConfig(), mixed(tmp_path / "mix"), steps=6, evaluations=3)
+    whole, _ = run("ss", config, tmp_path / "whole")
+    learn, calls = SeparatorHeads.learn, []
+
+    def stop(*words):
+        calls.append(words)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return learn(*words)
+
+    monkeypatch.setattr(SeparatorHeads, "learn", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run("ss", config, tmp_path / "cut")
+    again, said = run("ss", config, tmp_path / "cut")
+    assert again.each == whole.each and len(calls) == 7 and "0 to be encoded" in said
+
+
+def test_noise_goes_and_pesq_chooses(tmp_path):
+    pytest.importorskip("pesq")
+    pytest.importorskip("pystoi")
+    row, _ = run("se", of(SpeechEnhancementConfig(), noisy(tmp_path / "vbd")), tmp_path / "out")
+    assert list(row.scores)[:3] == ["pesq", "stoi", "si_sdri"] and row.main == "pesq"
+    assert row.scores["si_sdri"] > 2 and 1 <= row.scores["pesq"] < 4.7 and 0 < row.scores["stoi"] < 1
+    lines = (tmp_path / "out" / "predictions" / "fbank_no_cmvn" / "se" / "metrics.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["pesq", "stoi", "si_sdr"]
+
+
+def test_enhancement_without_its_packages_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr("pluri.benchmarks.superb_sg.signals.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install pesq pystoi"):
+        run("se", of(SpeechEnhancementConfig(), noisy(tmp_path / "vbd")), tmp_path / "out")
+
+
+def test_separation_and_enhancement_stand_alone():
+    assert {"superb/ss", "superb/se"} == set(tasks.ALONE) and not set(tasks.ALONE) & tasks.find("superb").keys()
+    assert tasks.find("superb/ss") == {"superb/ss": task.ss()} and len(tasks.find("superb")) == 10
+
+
+def test_what_cannot_be_used_is_said_in_one_line(tmp_path):
+    config = of(SpeechSeparationConfig(), tmp_path)
+    with pytest.raises(MissingFiles, match="Libri2Mix's wav16k/min"):
+        run("ss", config, tmp_path / "out")
+    with pytest.raises(MissingFiles, match="noisy_testset_wav_16k"):
+        of(SpeechEnhancementConfig(), tmp_path).folds()
+    with pytest.raises(ValueError, match="set --data.path"):
+        of(SpeechSeparationConfig(), "").folds()
+    root = mixed(tmp_path / "mix")
+    write(root / "dev" / "s2" / "1.wav", np.zeros(4800))
+    with pytest.raises(ValueError, match=r"s2.1.wav is silent"):
+        run("ss", of(SpeechSeparationConfig(), root, steps=1), tmp_path / "silent")
+    (root / "dev" / "mix_clean" / "0.wav").unlink()
+    (root / "dev" / "mix_clean" / "1.wav").unlink()
+    with pytest.raises(ValueError, match="leaves nothing for dev"):
+        run("ss", of(SpeechSeparationConfig(), root), tmp_path / "out")
+    assert not list(Path(tmp_path / "out").glob("predictions"))
