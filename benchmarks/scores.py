@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""scores.jsonl: one row for each task and encoder, with everything that is needed to know where a figure is from."""
+"""scores.jsonl: a row for each task, encoder and variant of the protocol, which says where its figures are from."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ class Row:
     """What one encoder reached on one task."""
 
     task: str  # suite/task
-    encoder: str  # as it was named, or "random twin", or raw features' name
+    encoder: str  # as it was named, or "random twin" (SUPERB: of which encoder), or raw features' name
     scores: dict[str, float]  # medians over the seeds
     main: str  # the figure that the task is known by
     protocol: str
@@ -26,6 +26,12 @@ class Row:
     failed: list[str] = dataclasses.field(default_factory=list)  # runs that came to nothing, and how
     seconds: float
     settings: dict[str, Any]
+    variant: str = ""  # of the protocol, such as "clean"; rows of several stand side by side
+
+    @property
+    def called(self) -> str:
+        """The encoder, and the variant of the protocol if there is one."""
+        return f"{self.encoder} ({self.variant})" if self.variant else self.encoder
 
     @classmethod
     def of(
@@ -76,9 +82,9 @@ def read(folder: Path) -> list[Row]:
 
 
 def write(folder: Path, rows: list[Row]) -> None:
-    """Puts rows into a folder's scores.jsonl, each in the place of an older one of the same task and encoder."""
+    """Puts rows into a folder's scores.jsonl, each in the place of an older one of its task, encoder and variant."""
     folder.mkdir(parents=True, exist_ok=True)
-    known = {(row.task, row.encoder): row for row in (*read(folder), *rows)}
+    known = {(row.task, row.encoder, row.variant): row for row in (*read(folder), *rows)}
     beside = folder / f".{FILE}.partial"
     beside.write_text("".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in known.values()))
     beside.rename(folder / FILE)
@@ -91,7 +97,7 @@ def table(rows: list[Row]) -> str:
         values = row.values()
         spread = f"  ({min(values):.4f} to {max(values):.4f}, {len(values)} seeds)" if len(values) > 1 else ""
         others = "  ".join(f"{name} {value:.4f}" for name, value in row.besides().items())
-        lines.append(f"  {row.scores[row.main]:.4f}  {row.encoder}{spread}{f'  {others}' if others else ''}")
+        lines.append(f"  {row.scores[row.main]:.4f}  {row.called}{spread}{f'  {others}' if others else ''}")
         lines += [f"  failed: {words}" for words in row.failed]
     bad = max(chosen.get("bad", 0) for row in rows for chosen in row.chosen)
     if bad:

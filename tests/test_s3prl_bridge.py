@@ -23,8 +23,10 @@ from pluri.benchmarks.s3prl.upstream import Upstream, pluri
 from pluri.benchmarks.superb import corpora
 from pluri.benchmarks.superb.clips import Clips
 from pluri.benchmarks.superb.featurizer import FeaturizerConfig, mix
+from pluri.benchmarks.superb.stacked import Adam
 from pluri.benchmarks.superb.states import Reading
 from pluri.benchmarks.superb.utterance_tasks import KeywordCorpusConfig
+from pluri.benchmarks.superb_sg.task import SpeechSeparationConfig
 
 needs_s3prl = pytest.mark.skipif(importlib.util.find_spec("s3prl") is None, reason="needs s3prl")
 TYPING = Path(__file__).resolve().parents[1] / ".typing"
@@ -249,9 +251,34 @@ def test_s3prl_reads_the_same_clips_in_the_same_parts(peer, commands, tmp_path):
     assert len(data) == len(fold.parts.test) == 12
     ours, by_name = Clips(-3.0), {one.name: one for one in fold.parts.test}
     for wave, label, name in (data[number] for number in range(len(data))):
-        utterance = by_name[name.split("-", 1)[1]]
+        utterance = by_name[name.split("-", 2)[2]]  # behind the label and the clip's number
         assert expert.CLASSES[label] == utterance.labels[0]
         np.testing.assert_allclose(wave, ours.read(ours.add(utterance)), atol=1e-7)
+
+
+def test_test_clips_of_one_name_in_two_folders_are_both_laid_out(commands, tmp_path):
+    (fold,) = corpora.keywords(str(commands), "")
+    first, second = fold.parts.test[:2]
+    assert first.labels == second.labels
+    both = [one._replace(name=f"{folder}/1.wav") for folder, one in (("a", first), ("b", second))]
+    _, test = lay_out(fold.parts._replace(test=both), tmp_path)
+    found = {link.resolve() for link in (test / first.labels[0]).iterdir()}
+    assert found == {first.path.resolve(), second.path.resolve()}
+
+
+@needs_s3prl
+def test_separation_has_the_optimiser_that_s3prl_has(peer):
+    torch.manual_seed(0)
+    plan = SpeechSeparationConfig(lr=1e-2).plan((0,))
+    ours, theirs = torch.nn.Parameter(torch.ones(1, 1, 6)), torch.nn.Parameter(torch.ones(6))
+    adam = Adam([ours], plan.rates, plan.clip, plan.decay, plan.epsilon)
+    published = peer("s3prl.optimizers").get_AdamW([torch.nn.ParameterList([theirs])], lr=1e-2)
+    for _ in range(8):
+        slope = 10.0 ** torch.arange(-9.0, -3.0) * torch.randn(6)
+        ours.grad, theirs.grad = slope.clone()[None, None], slope
+        adam.step()
+        published.step()
+    assert torch.allclose(ours[0, 0], theirs, rtol=1e-6) and (ours != 1).all()
 
 
 def test_data_that_s3prl_would_misread_are_refused(commands, tmp_path):

@@ -2,6 +2,7 @@
 """ASV: the network and its loss against slow ones, padding, layouts and protocols, and what is written."""
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 from typing import Literal
@@ -16,9 +17,10 @@ from torch.nn import functional as F
 from pluri.benchmarks import scores, tasks
 from pluri.benchmarks.finetune import MissingFiles
 from pluri.benchmarks.superb import suite
-from pluri.benchmarks.superb.asv_probe import figures
+from pluri.benchmarks.superb.asv_probe import SCORES, figures
 from pluri.benchmarks.superb.asv_task import TrialCorpusConfig, VerificationConfig
 from pluri.benchmarks.superb.featurizer import FeaturizerConfig
+from pluri.benchmarks.superb.order import ACROSS
 from pluri.benchmarks.superb.predictions import read_scores
 from pluri.benchmarks.superb.stacked import Adam, Stacked
 from pluri.benchmarks.superb.states import Reading
@@ -167,10 +169,28 @@ def of(path, **fields):
     return dataclasses.replace(VerificationConfig(), **{**SMALL, "data": TrialCorpusConfig(path=str(path)), **fields})
 
 
-def run(config, out, seeds=2):
+def run(config, out, seeds=2, encoder="fbank_no_cmvn"):
     lines = []
-    rows = suite.evaluate({"superb/asv": config}, "fbank_no_cmvn", seeds, False, out, lines.append)
+    rows = suite.evaluate({"superb/asv": config}, encoder, seeds, False, out, lines.append)
     return rows, "\n".join(lines)
+
+
+def test_trials_have_the_same_scores_where_clips_are_encoded_alone_and_in_a_padded_batch(tmp_path):
+    config, found = of(manifest(tmp_path / "data", 3)), []
+    for seconds in (0.01, 60.0):  # each clip in a batch of its own, and all of them in one
+        changed = dataclasses.replace(config, store=StoreConfig(dtype="fp32", seconds=seconds))
+        rows, _ = run(changed, tmp_path / f"{seconds}", 1, "random:speech/wav2vec2_tiny")
+        (kept,) = (tmp_path / f"{seconds}").rglob(SCORES)
+        said = json.loads(kept.read_text())["said"]
+        found.append((rows[0].each[0]["eer"], list(said), np.array(list(said.values()))))
+    assert found[0][:2] == found[1][:2] and found[0][2].shape == (2, 12)
+    assert np.allclose(found[0][2], found[1][2], atol=1e-5)
+
+
+def test_what_differs_from_s3prl_is_said(tmp_path):
+    config = of(manifest(tmp_path / "data", 3))
+    notes = " ".join(config.notes(config.folds()))
+    assert ACROSS in notes and "pooling takes a clip's own frames" in notes
 
 
 def test_voices_are_told_apart_and_everything_is_written(tmp_path):
@@ -180,7 +200,7 @@ def test_voices_are_told_apart_and_everything_is_written(tmp_path):
     assert "best of test; lr of 2 by test" in row.protocol and row.chosen[0]["by"] == "median test"
     assert row.each[0]["dev"] == pytest.approx(1.0 - row.each[0]["eer"])  # test is what chooses
     assert any(note.startswith("published:") for note in row.chosen[0]["notes"])
-    written = read_scores(tmp_path / "out" / "predictions" / "fbank_no_cmvn" / "asv.txt")
+    written = read_scores(next((tmp_path / "out" / "predictions").iterdir()) / "asv.txt")
     same = [one[:3] == one.split("_")[1][:3] for one in written]
     best = max(row.each, key=lambda each: each["dev"])
     assert equal_error_rate(np.array(same, dtype=int), list(written.values())) == pytest.approx(best["eer"], abs=1e-6)
@@ -229,13 +249,26 @@ def test_voxceleb_is_read_and_scored_in_the_leaderboards_form(tmp_path):
     config = of(voxceleb(tmp_path / "VoxCeleb1"), steps=2, evaluations=1, longest=0.4, crops=2)
     rows, said = run(config, tmp_path / "out", 1)
     assert "SUPERB: trains on all of dev" in rows[0].protocol
-    written = read_scores(tmp_path / "out/predictions/fbank_no_cmvn/predict/sv_public/predict.txt")
+    written = read_scores(next((tmp_path / "out" / "predictions").iterdir()) / "predict/sv_public/predict.txt")
     assert list(written)[1] == "id10271-video-00000_id10272-video-00002" and len(written) == 3
     assert "one of 2 fixed pieces" in " ".join(rows[0].chosen[0]["notes"])
     assert "28 clips" in said  # 12 of dev in two pieces each and 4 of trials
-    assert (tmp_path / "out/predictions/fbank_no_cmvn/predict.zip").is_file()
+    assert (next((tmp_path / "out" / "predictions").iterdir()) / "predict.zip").is_file()
     clean = dataclasses.replace(config, protocol="clean").folds()[0]
     assert clean.judged == "dev" and not clean.official and len({one.speaker for one in clean.parts.dev}) == 2
+
+
+def test_other_trials_than_the_cleaned_ones_are_not_the_leaderboards(tmp_path):
+    root = voxceleb(tmp_path / "VoxCeleb1")
+    list_of = root / "voxceleb1_test_v2.txt"
+    names = {"voxceleb1_test_v2.txt": True, "veri_test2.txt": True, "veri_test.txt": False}
+    for name, official in names.items():
+        list_of = list_of.rename(root / name)
+        (fold,) = of(root).folds()
+        assert fold.official == official and fold.parts.protocol.startswith("SUPERB: ") == official
+    named = tmp_path / "mine.txt"
+    named.write_text(list_of.read_text())
+    assert not of(root, data=TrialCorpusConfig(path=str(root), trials=str(named))).folds()[0].official
 
 
 def test_what_cannot_be_used_is_said_in_one_line(tmp_path):

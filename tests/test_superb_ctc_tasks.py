@@ -96,7 +96,7 @@ def test_phones_are_learnt_and_everything_is_written(tmp_path):
     assert row.main == "per_greedy" and row.scores["per_greedy"] < 0.25 and row.split == "test"
     assert row.scores["dev"] > 0.75  # 1 - PER
     assert scores.read(tmp_path / "out") == rows and "71 phones, the published ones" in said
-    found = read_pairs(tmp_path / "out" / "predictions" / "fbank_no_cmvn" / "pr.txt")
+    found = read_pairs(next((tmp_path / "out" / "predictions").iterdir()) / "pr.txt")
     right = sum(found[f"{i}.wav"].split() == [PHONES[word] for word in sentence(i)] for i in range(5, 36, 6))
     assert len(found) == 6 and right >= 2
     (kept,) = (tmp_path / "out").rglob("predictions.json")
@@ -109,16 +109,15 @@ def test_words_and_characters_are_scored_and_the_decoder_is_named(tmp_path):
     rows, said = run("superb/asr", letters(tmp_path / "data", steps=10), tmp_path / "out")
     assert rows[0].main == "wer_greedy" and {"wer_greedy", "cer_greedy", "dev"} == rows[0].scores.keys()
     assert "LSTMs of 24, where 1024 is published" in said and "cut into two of 4" in said
-    found = read_pairs(tmp_path / "out" / "predictions" / "fbank_no_cmvn" / "asr.txt")
+    found = read_pairs(next((tmp_path / "out" / "predictions").iterdir()) / "asr.txt")
     assert len(found) == 6 and set("".join(found.values())) <= set("ABCD ")
 
 
 def test_slots_are_scored_by_types_and_values(tmp_path):
-    config = of(SlotConfig(), manifest(tmp_path / "data", tags=True), hidden=24, augmented=False, steps=10)
-    rows, _ = run("superb/sf", config, tmp_path / "out")
+    rows, _ = run("superb/sf", slots(tmp_path / "data", steps=10), tmp_path / "out")
     assert rows[0].main == "slot_type_f1_greedy" and 0.0 <= rows[0].scores["slot_type_f1_greedy"] <= 1.0
     assert "slot_value_cer_greedy" in rows[0].scores
-    assert len(read_pairs(tmp_path / "out" / "predictions" / "fbank_no_cmvn" / "sf.txt")) == 6
+    assert len(read_pairs(next((tmp_path / "out" / "predictions").iterdir()) / "sf.txt")) == 6
 
 
 @pytest.mark.parametrize("task", ["pr", "asr"])
@@ -141,9 +140,13 @@ def test_a_sweep_that_was_cut_off_ends_with_the_same_row(tmp_path, task, monkeyp
     assert again[0].each == whole[0].each and again[0].chosen[0]["grid"] == whole[0].chosen[0]["grid"]
 
 
-@pytest.mark.parametrize("task", ["pr", "asr"])
+def slots(root, **fields):
+    return of(SlotConfig(), manifest(root, tags=True), **{"hidden": 24, "augmented": False, **fields})
+
+
+@pytest.mark.parametrize("task", ["pr", "asr", "sf"])
 def test_a_clip_alone_and_in_a_padded_batch_gets_the_same_transcript(tmp_path, task):
-    make = phones if task == "pr" else letters
+    make = {"pr": phones, "asr": letters, "sf": slots}[task]
     found = []
     for seconds in (0.01, 60.0):  # each clip in a batch of its own, and all of them in one
         config = make(tmp_path / "data", steps=6, store=StoreConfig(dtype="fp32", seconds=seconds))
@@ -175,9 +178,10 @@ def test_librispeech_is_read_as_the_leaderboard_wants_it(tmp_path):
     root = librispeech(tmp_path / "data")
     rows, said = run("superb/pr", of(PhoneConfig(), root, steps=4), tmp_path / "out")
     assert rows[0].protocol.startswith("SUPERB: LibriSpeech") and "71 phones" in said
-    inside = tmp_path / "out" / "predictions" / "fbank_no_cmvn" / "predict"
+    inside = next((tmp_path / "out" / "predictions").iterdir()) / "predict"
     assert read_pairs(inside / "pr_public" / "predict.ark").keys() == {"20-7-0000", "21-7-0000", "22-7-0000"}
     rows, said = run("superb/asr", of(LetterConfig(), root, steps=2, hidden=8), tmp_path / "out")
+    inside = Path(rows[0].chosen[0]["predictions"]) / "predict"  # another number of steps: a folder of its own
     assert (inside / "asr_public" / "predict.ark").is_file() and "2000 samples" in said
     assert "wav2vec 2.0 Base" in (tmp_path / "out" / "index.html").read_text()  # the leaderboard's rows
     other = of(LetterConfig(), root)
@@ -204,7 +208,7 @@ def test_audio_snips_is_read_as_the_leaderboard_wants_it(tmp_path):
     config = of(SlotConfig(), snips(tmp_path / "data"), steps=2, hidden=8)
     rows, _ = run("superb/sf", config, tmp_path / "out")
     assert rows[0].protocol.startswith("SUPERB") and rows[0].seeds == [0]
-    path = tmp_path / "out" / "predictions" / "fbank_no_cmvn" / "predict" / "sf_public" / "predict.ark"
+    path = next((tmp_path / "out" / "predictions").iterdir()) / "predict" / "sf_public" / "predict.ark"
     assert len(read_pairs(path)) == 6
 
 
@@ -252,6 +256,48 @@ def test_another_lexicon_or_transcript_is_another_sweep(tmp_path):
     lexicon.write_text(lexicon.read_text().replace("A AA0", "A EH2"))
     _, said = run("superb/pr", config, tmp_path / "out")
     assert "0 to be encoded" in said and len(list((tmp_path / "out").rglob("sweep.json"))) == 2
+
+
+def test_a_phone_that_nobody_says_makes_another_head_and_so_another_sweep(tmp_path):
+    config = phones(tmp_path / "data", steps=2)
+    for phone in ("AA0", "new"):  # no longer the published phones, but the lexicon's own
+        (tmp_path / "data" / "lexicon.txt").write_text(f"{LEXICON}E {phone}\n")
+        _, said = run("superb/pr", config, tmp_path / "out")
+    assert "5 phones, the lexicon's own" in said and len(list((tmp_path / "out").rglob("sweep.json"))) == 2
+
+
+def test_another_language_model_in_the_same_file_is_another_sweep(tmp_path, monkeypatch):
+    monkeypatch.setattr(BeamConfig, "build", lambda self, vocabulary: lambda row: Path(self.lm).read_text())
+    model = tmp_path / "lm.arpa"
+    config = letters(tmp_path / "data", steps=2, beam=BeamConfig(lm=str(model)))
+    for said in ("A", "B", "B"):
+        model.write_text(said)
+        run("superb/asr", config, tmp_path / "out")
+        written = [read_pairs(path) for path in (tmp_path / "out").rglob("asr_lm.txt")]
+        assert said in {text for one in written for text in one.values()}
+    assert len(list((tmp_path / "out").rglob("sweep.json"))) == 2
+
+
+def test_masks_of_features_are_the_published_ones_in_both_tasks():
+    published = SpecAugmentConfig(window=5, time_masks=2, time_width=40, channel_masks=4, channel_width=50, adaptive=0)
+    assert LetterConfig().augment == SlotConfig().augment == published
+
+
+def test_what_differs_from_s3prl_is_said_of_each_task(tmp_path):
+    configs = phones(tmp_path / "pr"), letters(tmp_path / "asr", augmented=True), slots(tmp_path / "sf", augmented=True)
+    pr, asr, sf = (" ".join(config.notes(config.folds())) for config in configs)
+    assert all("the first lasts more than 18.75 s" in said for said in (pr, sf))
+    assert all("SpecAugment goes by each row's length" in said for said in (asr, sf))
+    assert "SpecAugment" not in " ".join(letters(tmp_path / "asr").notes([])) and "no slot is nameless" in sf
+
+
+def test_slots_that_cannot_be_scored_are_refused_before_training(tmp_path):
+    path = manifest(tmp_path / "data", tags=True)
+    lines = [line.replace("first", "O") if "\ttest\t" in line else line for line in path.read_text().splitlines()]
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(ValueError, match=r"clips.tsv: none of the 6 test utterances has a slot's value"):
+        of(SlotConfig(), path).folds()
+    of(SlotConfig(), manifest(tmp_path / "data", tags=True)).folds()
 
 
 def test_letters_of_other_languages_are_the_corpus_s_own(tmp_path):

@@ -146,6 +146,13 @@ def test_queries_and_documents_match_by_their_terms(tmp_path):
     search = searched(path)
     assert search.dev_truth == {"q1.wav": {"d1.wav"}} and search.test_truth == {"q2.wav": {"d1.wav"}}
     assert names(search.documents) == search.recordings == ["d1.wav", "d2.wav"]
+    apart = [{**rows[2], "label": "one"}, rows[3], {**rows[2], "label": "two"}]  # a row for each term
+    assert searched(write(path, [*rows[:2], *apart])) == search
+    for again in ({**rows[0], "label": "two"}, rows[0]):
+        with pytest.raises(ValueError, match=r"m.tsv, line 6: a dev row above has the name q1.wav already"):
+            searched(write(path, [*rows, again]))
+    with pytest.raises(ValueError, match=r"m.tsv, line 7: a document row above has the name d_1.wav already"):
+        searched(write(path, [*rows, {**rows[2], "path": "d 1.wav"}, {**rows[2], "path": "d_1.wav"}]))
     write(path, [{**rows[0], "label": "one two"}, *rows[1:]])
     with pytest.raises(ValueError, match="line 2: a query has one term, without spaces, not 'one two'"):
         searched(path)

@@ -10,25 +10,30 @@ import numpy as np
 import pytest
 import soundfile
 
+from pluri.benchmarks import scores
 from pluri.benchmarks.report import Page, new_figure
 from pluri.benchmarks.scores import Row
 from pluri.benchmarks.superb import comparison, data_card, mistakes, overall, suite, worst
 from pluri.benchmarks.superb.alignment import align, marked
 from pluri.benchmarks.superb.asv_task import VerificationConfig
+from pluri.benchmarks.superb.ctc_beam import BeamConfig
 from pluri.benchmarks.superb.ctc_tasks import LetterConfig
 from pluri.benchmarks.superb.data_card import Card
 from pluri.benchmarks.superb.diarization import tally_frames, turns_of
 from pluri.benchmarks.superb.errors import edits
+from pluri.benchmarks.superb.featurizer import FeaturizerConfig
 from pluri.benchmarks.superb.pictures import page
+from pluri.benchmarks.superb.qbe_search import SearchConfig
 from pluri.benchmarks.superb.quesst14 import Search
 from pluri.benchmarks.superb.rttm import Turn
 from pluri.benchmarks.superb.sd_chunks import RATE
 from pluri.benchmarks.superb.sd_probe import HOP, write_probabilities
 from pluri.benchmarks.superb.sd_task import DiarizationConfig
 from pluri.benchmarks.superb.spectrogram import BINS, Sound, decibels, draw, height
+from pluri.benchmarks.superb.store import StoreConfig
 from pluri.benchmarks.superb.sweep import Run
-from pluri.benchmarks.superb.swept import Fold
-from pluri.benchmarks.superb.utterance_tasks import IntentConfig, SpeakerConfig
+from pluri.benchmarks.superb.swept import Fold, departures
+from pluri.benchmarks.superb.utterance_tasks import IntentConfig, KeywordConfig, SpeakerConfig
 from pluri.benchmarks.superb.utterances import Parts, Slot, Trial, Utterance, measured
 
 RUN = Run(1e-3, 0, 0.5, 10, {"threshold": 0.5, "median": 1.0}, [], [])
@@ -229,7 +234,7 @@ def test_a_card_counts_rates_channels_speakers_and_labels(tmp_path):
 
 def row(task, **figures):
     scores = {"accuracy": 0.5, **figures} if not figures else figures
-    chosen = [{"sweeps": ["runs/x"], "notes": [], "lr": 1e-3, "grid": [], "layers": []}]
+    chosen = [{"sweeps": ["runs/x"], "notes": [], "lr": 1e-3, "grid": [], "layers": [], "changed": {}}]
     rules = ("made up", "test")
     return Row.of((f"superb/{task}", "mine"), next(iter(scores)), [scores], chosen, 0.0, {}, rules, [])
 
@@ -266,15 +271,70 @@ def test_figures_are_in_percent_by_the_leaderboards_names():
 
 def test_the_overall_score_is_given_for_all_ten_tasks_on_official_data_alone():
     found = overall.row("HuBERT Base")
-    said = comparison.total("mine", found, set(overall.CORE))
+    said = comparison.total("mine", found, {})
     assert f" {overall.overall(found):.0f} points" in said
-    assert "er on other data" in comparison.total("mine", found, set(overall.CORE) - {"er"})
+    assert "published: er: other data." in comparison.total("mine", found, {"er": "other data"})
     part = {name: value for name, value in found.items() if not name.startswith("sf/")}
-    assert "no overall score" in comparison.total("mine", part, set(overall.CORE))
+    assert "no overall score" in comparison.total("mine", part, {})
     made = Page("")
     comparison.summary(made, [row("ks"), row("sid")], [card(True), card(False)])
     text = "".join(made.parts)
     assert "50.00 (156 points)" in text and "50.00 (other data)" in text  # (50 - 41.38) / (96.66 - 41.38)
+
+
+def test_a_row_of_official_data_is_no_score_of_superbs_if_a_setting_is_not_the_published_one():
+    small, old, made = row("ks"), row("ks"), Page("")
+    small.chosen[0]["changed"] = departures(KeywordConfig(steps=3000, protocol="clean"))
+    del old.chosen[0]["changed"]
+    why = "other settings, steps 3000 (200000), protocol clean (published)"
+    assert comparison.bar(small, card(True)) == why and comparison.bar(row("ks"), card(True)) == ""
+    assert comparison.bar(old, card(True)) == "unknown settings"
+    assert f"mine used the official data set (Speech Commands v0.01 with its test archive), but {why}" in (
+        comparison.verdict(small, card(True))
+    )
+    clean = dataclasses.replace(small, variant="clean")
+    comparison.summary(made, [row("ks"), clean], [card(True), card(True)])
+    comparison.show(made, [row("ks"), clean], [card(True), card(True)])
+    text = "".join(made.parts)
+    assert "50.00 (156 points)" in text and f"50.00 ({why})" in text and f"; ks: {why}" not in text
+    assert (
+        f"mine (clean): no overall score, as it needs all ten tasks on official data, as published: ks: {why}" in text
+    )
+    assert f"clips of mine; {why}" in text
+
+
+def test_only_what_decides_a_figure_is_a_departure():
+    data = dataclasses.replace(LetterConfig().data, path="somewhere")
+    store = StoreConfig(dtype="fp32")
+    free = LetterConfig(data=data, store=store, device="cpu", grid=(1e-2, 1e-3), beam=BeamConfig(lm="4-gram.arpa"))
+    assert departures(free) == {} and departures(SearchConfig(device="cpu")) == {}
+    beam, layer = BeamConfig(lm="4-gram.arpa", size=50), FeaturizerConfig(kind="layer", layer=3)
+    assert departures(LetterConfig(hidden=64, lr=1e-3, beam=beam, featurizer=layer)) == {
+        "featurizer.kind": "layer (weighted)",
+        "featurizer.layer": "3 (0)",
+        "lr": "0.001 (a sweep)",
+        "hidden": "64 (1024)",
+        "beam.size": "50 (5)",
+    }
+    assert departures(SearchConfig(layers=(3,))) == {"layers": "(3,) (all)"}
+
+
+def test_rules_name_all_changed_settings():
+    said = KeywordConfig(batch=8, clip=2.0, crops=4, lr=1e-3).rules()
+    assert said.endswith("lr 0.001 as given, no sweep; not as published: batch 8 (32), clip 2.0 (1.0), crops 4 (64)")
+    assert "not as published" not in KeywordConfig(grid=(1e-2, 1e-3)).rules()
+
+
+def test_rows_of_twins_and_of_another_protocol_stand_side_by_side(tmp_path):
+    first = dataclasses.replace(row("ks"), encoder="random twin of one")
+    second = dataclasses.replace(first, encoder="random twin of two")
+    clean = dataclasses.replace(first, variant="clean")
+    again = dataclasses.replace(first, seconds=5.0)
+    scores.write(tmp_path, [first, second])
+    scores.write(tmp_path, [clean, again])
+    assert scores.read(tmp_path) == [again, second, clean]
+    assert [one.called for one in scores.read(tmp_path)][-1] == "random twin of one (clean)"
+    assert "random twin of one (clean)" in scores.table([first, clean])
 
 
 def manifest(folder):

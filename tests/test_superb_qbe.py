@@ -73,7 +73,7 @@ def test_terms_are_found_and_everything_is_written(tmp_path):
     (row,) = rows
     assert row.main == "mtwv" and row.scores["mtwv"] > 0.8 and "mtwv_english" not in row.scores
     assert row.chosen[0]["layer"] == 0 and row.split == "test" and "no training" in row.protocol
-    said = read_stdlist(tmp_path / "out" / "predictions" / "fbank_no_cmvn" / "qbe.stdlist.xml")
+    said = read_stdlist(next((tmp_path / "out" / "predictions").iterdir()) / "qbe.stdlist.xml")
     assert list(said) == ["q3.wav", "q4.wav", "q5.wav"]
     truth = {
         f"q{3 + i}.wav": {f"d{n}.wav" for n, all in enumerate(DOCUMENTS) if term in all} for i, term in enumerate(TERMS)
@@ -161,7 +161,7 @@ def test_beside_it_stand_twins_and_filter_banks(tmp_path):
     rows, _ = run(of(manifest(tmp_path / "data")), tmp_path / "out", "random:speech/mockingjay_tiny", True)
     assert [(row.encoder, len(row.each)) for row in rows] == [
         ("random:speech/mockingjay_tiny", 1),
-        ("random twin", 2),
+        ("random twin of random-speech-mockingjay_tiny", 2),
         ("fbank_no_cmvn", 1),
     ]
 
@@ -200,7 +200,7 @@ def test_quesst_is_scored_against_both_truths_and_written_in_the_leaderboards_fo
     assert row.scores["mtwv_english"] == pytest.approx(1.0)
     assert row.scores["mtwv"] == pytest.approx(2 / 3)  # one query of three is in a language that is not searched
     assert "mtwv_english" in " ".join(row.chosen[0]["notes"])
-    to = tmp_path / "out" / "predictions" / "fbank_no_cmvn"
+    to = next((tmp_path / "out" / "predictions").iterdir())
     said = read_stdlist(to / "predict" / "qbe_public" / "benchmark.stdlist.xml")
     assert {query: list(line) for query, line in said.items()} == {
         q: ["doc0", "doc1", "doc2"] for q in ("eval0", "eval1")
@@ -244,7 +244,7 @@ def test_what_cannot_be_used_is_said_in_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"d3.wav: .*restore it"):
         run(of(path), tmp_path / "out")
     rows = path.read_text().splitlines()
-    path.write_text("\n".join(["\t".join(["q0.wav", "never", "dev"]) if "\tdev" in row else row for row in rows]))
+    path.write_text("\n".join([f"{row.split()[0]}\tnever\tdev" if "\tdev" in row else row for row in rows]))
     with pytest.raises(ValueError, match=r"terms.tsv: no dev query occurs in any document"):
         run(of(path), tmp_path / "out")
     tree = quesst(tmp_path / "quesst")

@@ -17,6 +17,7 @@ from pluri.benchmarks.finetune import MissingFiles
 from pluri.benchmarks.superb import diarization, sd_task, suite
 from pluri.benchmarks.superb.clips import Clips
 from pluri.benchmarks.superb.featurizer import FeaturizerConfig
+from pluri.benchmarks.superb.order import ACROSS
 from pluri.benchmarks.superb.rttm import Turn, read_rttm
 from pluri.benchmarks.superb.sd_chunks import cut, fit
 from pluri.benchmarks.superb.sd_head import Diarizer, permuted, right
@@ -50,7 +51,7 @@ def test_the_loss_is_the_least_over_all_orders_and_padding_is_no_part_of_it(spea
         assert found[best] == pytest.approx(min(found.values()))
         said = logits[row, :length].sigmoid() > 0.5
         count += int((said == targets[row, :length][:, list(best)].bool()).sum())
-    assert right(logits, targets, lengths) == count
+    assert int(right(logits, targets, lengths).sum()) == count
 
 
 def network(speakers=2):
@@ -139,20 +140,52 @@ def of(path, **fields):
     return dataclasses.replace(DiarizationConfig(), **{**SMALL, "data": CorpusConfig(path=str(path)), **fields})
 
 
-def run(config, out, seeds=1):
+def run(config, out, seeds=1, encoder="fbank_no_cmvn"):
     lines = []
-    rows = suite.evaluate({"superb/sd": config}, "fbank_no_cmvn", seeds, False, out, lines.append)
+    rows = suite.evaluate({"superb/sd": config}, encoder, seeds, False, out, lines.append)
     return rows, "\n".join(lines)
+
+
+def test_speakers_are_said_alike_where_chunks_are_encoded_alone_and_in_a_padded_batch(tmp_path):
+    config, found = of(manifest(tmp_path / "data"), steps=2, evaluations=1), []
+    for seconds in (0.01, 60.0):  # each chunk in a batch of its own, and all of them in one
+        changed = dataclasses.replace(config, store=StoreConfig(dtype="fp32", seconds=seconds))
+        rows, _ = run(changed, tmp_path / f"{seconds}", 1, "random:speech/wav2vec2_tiny")
+        found.append([read_probabilities(Path(rows[0].chosen[0]["sweeps"][0]), 0, rate) for rate in SMALL["grid"]])
+    for alone, together in zip(*found, strict=True):
+        assert list(alone) == list(together) == ["10.wav", "11.wav"]
+        assert all(np.allclose(alone[name], together[name], atol=1e-3) for name in alone)  # kept at half precision
+
+
+def test_what_differs_from_s3prl_is_said(tmp_path):
+    config = of(manifest(tmp_path / "data"))
+    notes = config.notes(config.folds())
+    assert ACROSS in notes and "a rest of less than 10 frames" in " ".join(notes)
+
+
+@pytest.mark.parametrize("part", ["test", "development"])
+def test_a_part_in_which_nobody_speaks_is_refused_before_training(tmp_path, part):
+    for number, name in enumerate(("train", "development", "test")):
+        talk(tmp_path / f"{name}.wav", turns_of(number), 1.3, number)
+        (tmp_path / f"a.{name}.lst").write_text(f"{name}\n")
+        rows = [f"SPEAKER {name} 1 {start} {end - start:.2f} <NA> <NA> {who}" for who, start, end in turns_of(number)]
+        (tmp_path / f"a.{name}.rttm").write_text("".join(f"{row} <NA> <NA>\n" for row in rows))
+    assert of(tmp_path, protocol="clean").folds()
+    (tmp_path / f"a.{part}.uem").write_text(f"{part} 1 0.0 0.05\n")  # before anybody speaks
+    with pytest.raises(ValueError, match=f"nobody speaks in the 1 recordings of {part[:3]}"):
+        of(tmp_path, protocol="clean").folds()
+    if part == "development":
+        assert of(tmp_path).folds()  # counts there only frames that are right
 
 
 def test_voices_are_told_apart_and_everything_is_written(tmp_path):
     path = manifest(tmp_path / "data")
     rows, _ = run(of(path), tmp_path / "out")
     (row,) = rows
-    assert row.main == "der" and row.scores["der"] < 0.3 and row.scores["dev"] > 0.85
+    assert row.main == "der" and row.scores["der"] < 0.3 and row.scores["dev"] > 0.7
     assert row.scores["der"] == pytest.approx(sum(row.scores[n] for n in ("missed", "false_alarm", "confused")))
     assert "best of dev" in row.protocol and "lowest error on test" in " ".join(row.chosen[0]["notes"])
-    said = read_rttm(tmp_path / "out" / "predictions" / "fbank_no_cmvn" / "sd.rttm")
+    said = read_rttm(next((tmp_path / "out" / "predictions").iterdir()) / "sd.rttm")
     truth = {f"{i}.wav": [Turn(*turn) for turn in turns_of(i)] for i in (10, 11)}
     assert diarization.score(truth, said).rate == pytest.approx(row.scores["der"], abs=5e-3)
     assert scores.read(tmp_path / "out") == rows
@@ -196,7 +229,7 @@ def kaldi(root):
             {name: [] for name in ("wav.scp", "segments", "utt2spk", "rttm", "reco2dur")},
         )
         for i in range(number):
-            name = f"{part}{i}"
+            name = f"{number}-{i}-0001_84-121123-000{i}"
             talk(folder / f"{name}.wav", turns_of(i), 1.3, i)
             rows["wav.scp"].append(f"{name} {name}.wav")
             rows["reco2dur"].append(f"{name} 1.3")
@@ -216,14 +249,14 @@ def test_libri2mix_is_read_and_written_in_the_leaderboards_form_if_that_is_possi
     rows, _ = run(config, tmp_path / "out")
     assert "pip install h5py" in " ".join(rows[0].chosen[0]["notes"])
     assert rows[0].protocol.startswith("SUPERB: Libri2Mix")
-    assert (tmp_path / "out/predictions/fbank_no_cmvn/sd.rttm").is_file()
+    assert (next((tmp_path / "out" / "predictions").iterdir()) / "sd.rttm").is_file()
     kept = {}
     monkeypatch.setattr(sd_task, "find_spec", lambda name: True)
     monkeypatch.setattr(sd_task, "write_activity", lambda folder, found, hop: kept.update({folder: (found, hop)}))
     rows, _ = run(config, tmp_path / "out")
     ((folder, (found, hop)),) = kept.items()
-    assert folder.name == "sd_public" and list(found) == ["test0", "test1"] and hop == 160
-    assert found["test0"].shape == (130, 2) and "h5py" not in " ".join(rows[0].chosen[0]["notes"])
+    assert folder.name == "sd_public" and list(found) == [f"2-{i}-0001_84-121123-000{i}" for i in (0, 1)] and hop == 160
+    assert next(iter(found.values())).shape == (130, 2) and "h5py" not in " ".join(rows[0].chosen[0]["notes"])
 
 
 def test_what_cannot_be_used_is_said_in_one_line(tmp_path):
@@ -239,6 +272,18 @@ def test_what_cannot_be_used_is_said_in_one_line(tmp_path):
     (tmp_path / "data" / "11.wav").write_bytes(b"no audio")
     with pytest.raises(ValueError, match=r"11.wav.*fewer test clips"):
         run(of(path), tmp_path / "out")
+
+
+def test_kaldi_folders_of_other_recordings_are_not_the_leaderboards(tmp_path):
+    root = kaldi(tmp_path / "mix")
+    (published,) = of(root).folds()
+    for path in (root / "data" / "test").iterdir():
+        if path.suffix != ".wav":
+            path.write_text(path.read_text().replace("_84-121123-000", "_meeting"))
+    for path in (root / "data" / "test").glob("*.wav"):
+        path.rename(str(path).replace("_84-121123-000", "_meeting"))
+    (other,) = of(root).folds()
+    assert published.official and not other.official and "not called as those of Libri2Mix" in other.parts.protocol
 
 
 @real

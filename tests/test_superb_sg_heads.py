@@ -12,6 +12,7 @@ from pluri.benchmarks.superb.stacked import Adam
 from pluri.benchmarks.superb_sg.heads import Separator, SeparatorHeads, permuted, phase_sensitive
 from pluri.benchmarks.superb_sg.probe import fit
 from pluri.benchmarks.superb_sg.stft import BINS
+from pluri.benchmarks.superb_sg.task import SpeechSeparationConfig
 
 LENGTHS = [9, 4, 1]
 
@@ -118,6 +119,20 @@ def test_many_heads_learn_as_each_alone_would():
                 plain.step()
             with torch.no_grad():
                 assert torch.allclose(heads.masks(group, head, x, LENGTHS), single(x, LENGTHS), atol=1e-5)
+
+
+def test_small_gradients_are_weighed_as_in_the_published_optimiser():
+    plan = SpeechSeparationConfig(lr=1e-2).plan((0,))
+    rate, x, first, second = 1e-2, 1.0, 0.0, 0.0
+    value = torch.nn.Parameter(torch.ones(1, 1, 1))
+    adam = Adam([value], plan.rates, plan.clip, plan.decay, plan.epsilon)
+    for step in range(1, 6):
+        slope = 1e-7 * step  # s3prl's AdamW has an epsilon of 1e-7, beside which torch's is small
+        value.grad = torch.full((1, 1, 1), slope)
+        adam.step()
+        first, second = 0.9 * first + 0.1 * slope, 0.999 * second + 0.001 * slope**2
+        x -= rate * (1 - 0.999**step) ** 0.5 / (1 - 0.9**step) * first / (second**0.5 + 1e-7)
+    assert value.item() == pytest.approx(x, rel=1e-6) and 0.9 < x < 0.999
 
 
 def test_states_are_repeated_and_followed_by_zeros_until_they_fit_the_spectrum():

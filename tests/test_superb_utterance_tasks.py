@@ -14,14 +14,18 @@ import pytest
 import soundfile
 
 from pluri.benchmarks import scores, tasks
+from pluri.benchmarks.encoders import load
 from pluri.benchmarks.finetune import MissingFiles
 from pluri.benchmarks.superb import suite
+from pluri.benchmarks.superb.asv_task import TrialCorpusConfig, VerificationConfig
 from pluri.benchmarks.superb.clips import Clips
+from pluri.benchmarks.superb.order import ACROSS
 from pluri.benchmarks.superb.predictions import read_intents, read_pairs
 from pluri.benchmarks.superb.speech_commands import KEYWORDS, NOISE, part_of
 from pluri.benchmarks.superb.states import Reading
 from pluri.benchmarks.superb.store import StoreConfig
 from pluri.benchmarks.superb.sweep import RESULT
+from pluri.benchmarks.superb.swept import submission
 from pluri.benchmarks.superb.utterance_tasks import EmotionConfig, IntentConfig, KeywordConfig, SpeakerConfig
 from pluri.benchmarks.superb.utterances import Utterance
 
@@ -75,7 +79,7 @@ def test_tones_are_told_apart_and_everything_is_written(tmp_path):
         len(cell["each"]) == 2 and {"dev", "accuracy", "seed"} <= cell["each"][0].keys() for cell in chosen["grid"]
     )
     assert scores.read(tmp_path / "out") == rows
-    said_of = read_pairs(tmp_path / "out" / "predictions" / "fbank_no_cmvn" / "sid.txt")
+    said_of = read_pairs(next((tmp_path / "out" / "predictions").iterdir()) / "sid.txt")
     assert said_of == {f"{i}.wav": ("low", "high")[i % 2] for i in range(15, 20)}
     page = (tmp_path / "out" / "index.html").read_text()
     assert "superb/sid" in page and page.count("<img") == 1 and "no leaderboard score" in page
@@ -112,21 +116,34 @@ def test_online_and_stored_states_give_the_same_predictions(tmp_path):
     assert online[0].each == stored[0].each and not list((tmp_path / "b").rglob("*.bin"))
 
 
-def test_a_clip_alone_and_in_a_padded_batch_gets_the_same_prediction(tmp_path):
-    config = of(SpeakerConfig(), manifest(tmp_path / "data"), store=StoreConfig(dtype="fp32"))
+@pytest.mark.parametrize("task", ["sid", "ks", "ic", "er"])
+def test_a_clip_alone_and_in_a_padded_batch_gets_the_same_prediction(tmp_path, task):
+    config = {"sid": SpeakerConfig, "ks": KeywordConfig, "ic": IntentConfig, "er": EmotionConfig}[task]()
+    config = of(config, intents(tmp_path / "data") if task == "ic" else manifest(tmp_path / "data"))
     found = []
     for seconds in (0.01, 60.0):  # each clip in a batch of its own, and all of them in one
         changed = dataclasses.replace(config, store=StoreConfig(dtype="fp32", seconds=seconds))
-        rows, _ = run("superb/sid", changed, tmp_path / f"{seconds}", "random:speech/wav2vec2_tiny")
+        rows, _ = run(f"superb/{task}", changed, tmp_path / f"{seconds}", "random:speech/wav2vec2_tiny")
         (kept,) = (tmp_path / f"{seconds}").rglob("predictions.json")
         found.append((rows[0].each, json.loads(kept.read_text())["said"]))
     assert found[0] == found[1]
 
 
+def test_epochs_that_flow_into_one_another_are_noted_where_there_are_epochs(tmp_path):
+    path = manifest(tmp_path / "data")
+    for config in (of(SpeakerConfig(), path), of(EmotionConfig(), path), of(SpeakerConfig(), path, longest=0.1)):
+        assert ACROSS in config.notes(config.folds())
+    config = of(IntentConfig(), intents(tmp_path / "intents"))
+    assert config.notes(config.folds()) == [ACROSS]
+    config = of(KeywordConfig(), path)
+    assert ACROSS not in config.notes(config.folds())  # drawn with replacement
+
+
 def test_an_encoder_s_layers_have_shares_and_its_twin_stands_beside_it(tmp_path):
     config = of(SpeakerConfig(), manifest(tmp_path / "data"), steps=10)
     rows, _ = run("superb/sid", config, tmp_path / "out", "random:speech/mockingjay_tiny", beside=True)
-    assert [row.encoder for row in rows] == ["random:speech/mockingjay_tiny", "random twin", "fbank_no_cmvn"]
+    twin = "random twin of random-speech-mockingjay_tiny"
+    assert [row.encoder for row in rows] == ["random:speech/mockingjay_tiny", twin, "fbank_no_cmvn"]
     shares = rows[0].chosen[0]["layers"]
     assert len(shares) == 2 and all(sum(one) == pytest.approx(1.0, abs=1e-4) and len(one) > 1 for one in shares)
     assert len(rows[1].chosen[0]["sweeps"]) == 2 and len(rows[1].each) == 2  # a network of its own for each seed
@@ -152,10 +169,10 @@ def test_intents_are_right_when_all_three_slots_are(tmp_path):
     rows, _ = run("superb/ic", config, tmp_path / "out")
     figures = rows[0].each[0]
     assert {"accuracy", "action", "object", "location", "dev"} == figures.keys() and figures["location"] == 1.0
-    said = read_intents(tmp_path / "out" / "predictions" / "fbank_no_cmvn" / "predict" / "ic_public" / "predict.csv")
+    said = read_intents(next((tmp_path / "out" / "predictions").iterdir()) / "predict" / "ic_public" / "predict.csv")
     truth = {str(i): (("low", "high", "middle")[i % 3], "lights" if i % 2 else "none", "none") for i in range(4)}
     assert figures["accuracy"] <= min(figures["action"], figures["object"]) and said.keys() == truth.keys()
-    assert (tmp_path / "out" / "predictions" / "fbank_no_cmvn" / "predict.zip").is_file()
+    assert (next((tmp_path / "out" / "predictions").iterdir()) / "predict.zip").is_file()
 
 
 def speech_commands(root):
@@ -184,9 +201,50 @@ def test_keywords_follow_superb_with_its_test_archive(tmp_path):
     assert (
         rows[0].protocol.startswith("SUPERB") and "drawn with replacement" in said and "one of 4 fixed seconds" in said
     )
-    path = tmp_path / "out" / "predictions" / "fbank_no_cmvn" / "predict" / "ks_public" / "predict.txt"
+    path = next((tmp_path / "out" / "predictions").iterdir()) / "predict" / "ks_public" / "predict.txt"
     assert len(read_pairs(path)) == 12 and "yes-00000000_nohash_0.wav" in read_pairs(path)
     assert "wav2vec 2.0 Base" in (tmp_path / "out" / "index.html").read_text()  # the leaderboard's rows
+
+
+@pytest.mark.parametrize("change", ["folder", "archive", "word"])
+def test_another_version_of_speech_commands_is_not_the_leaderboards(tmp_path, change):
+    root = speech_commands(tmp_path / "data")
+    corpus, archive = root / "speech_commands_v0.01", root / "speech_commands_test_set_v0.01"
+    if change == "folder":
+        corpus = corpus.rename(root / "commands")
+    if change == "archive":
+        archive = archive.rename(root / "archive")
+    if change == "word":
+        (corpus / "visual").mkdir()
+    data = dataclasses.replace(KeywordConfig().data, path=str(corpus), test=str(archive))
+    assert not KeywordConfig(data=data).folds()[0].official
+
+
+def test_predictions_of_other_settings_or_weights_lie_apart(tmp_path):
+    root = intents(tmp_path / "data")
+    config = of(IntentConfig(), root, steps=2)
+
+    def to(config, encoder="fbank_no_cmvn"):
+        rows, _ = run("superb/ic", config, tmp_path / "out", encoder, seeds=1)
+        return Path(rows[0].chosen[0]["predictions"])
+
+    first = to(config)
+    assert to(dataclasses.replace(config, grid=(1e-1, 1e-2))) == first and (first / "predict.zip").is_file()
+    assert len({first, to(dataclasses.replace(config, steps=3)), to(config, "mel")}) == 3
+    shared = [submission("a", load("mel"), task) for task in (KeywordConfig(steps=9), EmotionConfig(steps=9))]
+    assert (
+        shared[0] == shared[1] != submission("a", load("mel"), KeywordConfig())
+    )  # tasks of one run are packed together
+
+
+def test_a_baseline_that_is_called_as_another_of_s3prls_is_told_apart(tmp_path):
+    config = of(SpeakerConfig(), manifest(tmp_path / "data"), steps=1)
+    for encoder, other in (("fbank", "fbank_cmvn"), ("mfcc", "mfcc_cmvn")):
+        rows, said = run("superb/sid", config, tmp_path / "out", encoder, seeds=1)
+        (note,) = [note for note in rows[0].chosen[0]["notes"] if note.startswith(f"{encoder} is pluri's")]
+        assert other in note and note in said and f"({load(encoder).front_end.width})" in note
+    rows, _ = run("superb/sid", config, tmp_path / "out", "fbank_cmvn", seeds=1)
+    assert not any("is pluri's" in note for note in rows[0].chosen[0]["notes"])
 
 
 def test_clean_keywords_have_noise_of_their_own_for_dev_and_count_each_class_alike(tmp_path):
@@ -222,7 +280,7 @@ def test_emotions_are_the_mean_over_folds(tmp_path):
         assert rows[0].each[seed]["accuracy"] == pytest.approx(sum(each) / 3)
     assert len(list((tmp_path / "out").rglob(RESULT))) == 3
     assert len(list((tmp_path / "out" / "store").iterdir())) == 1  # the folds share their states
-    names = {path.name for path in (tmp_path / "out" / "predictions" / "fbank_no_cmvn").iterdir()}
+    names = {path.name for path in (next((tmp_path / "out" / "predictions").iterdir())).iterdir()}
     assert names == {"er_fold1.txt", "er_fold2.txt", "er_fold3.txt"}
 
 
@@ -295,6 +353,24 @@ def test_a_suite_leaves_out_the_tasks_whose_files_are_not_there(tmp_path):
     rows = suite.evaluate(configs, "fbank", 1, False, tmp_path / "out", lines.append)
     assert [row.task for row in rows] == ["superb/ks", "superb/sid"]
     assert [line.split(":")[0] for line in lines if "left out" in line] == ["superb/ic", "superb/er"]
+
+
+def test_all_data_are_read_before_anything_is_trained_and_a_manifest_serves_the_tasks_that_it_can(tmp_path):
+    path, lines = manifest(tmp_path / "data"), []
+    configs = {"superb/sid": of(SpeakerConfig(), path, steps=2), "superb/ic": of(IntentConfig(), path, steps=2)}
+    configs["superb/asv"] = dataclasses.replace(VerificationConfig(), data=TrialCorpusConfig(path=str(path)))
+    rows = suite.evaluate(configs, "fbank", 1, False, tmp_path / "out", lines.append)
+    assert [row.task for row in rows] == ["superb/sid"]
+    assert "superb/ic: left out" in lines[0] and "no action and no object and no location" in lines[0]
+    assert "superb/asv: left out" in lines[1] and "verification needs other speakers there" in lines[1]
+    root = intents(tmp_path / "intents")
+    (root / "data" / "test_data.csv").write_text("no,such,columns\n1,2,3\n")
+    broken = {"superb/sid": configs["superb/sid"], "superb/ic": of(IntentConfig(), root, steps=2)}
+    with pytest.raises(ValueError, match="test_data.csv"):  # a corpus that is there, and cannot be used
+        suite.evaluate(broken, "fbank", 1, False, tmp_path / "new", lines.append)
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(ValueError, match="none of superb/ic, superb/asv finds what it can read"):
+        suite.evaluate({n: configs[n] for n in ("superb/ic", "superb/asv")}, "fbank", 1, False, tmp_path, lines.append)
 
 
 @real

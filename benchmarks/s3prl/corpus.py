@@ -34,8 +34,8 @@ def lay_out(parts: Parts, folder: Path) -> tuple[Path, Path]:
                 _link(train / utterance.labels[0] / f"{name}_nohash_{number}.wav", utterance.path)
     for number, path in enumerate(dict.fromkeys(one.path for one in parts.train if one.crop is not None)):
         _link(train / NOISE / f"{number}.wav", path)
-    for utterance in parts.test:
-        _link(test / utterance.labels[0] / f"{Path(utterance.name).stem}.wav", utterance.path)
+    for number, utterance in enumerate(parts.test):  # clips of several folders may have one name
+        _link(test / utterance.labels[0] / f"{number}-{Path(utterance.name).stem}.wav", utterance.path)
     return train, test
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from . import order
 from .clips import Clips
 from .featurizer import FeaturizerConfig
+from .one_by_one import learn
 from .stacked import Stacked
 from .states import Reading, States
 from .sweep import Plan, Probe
@@ -81,15 +82,16 @@ class VerificationProbe(Probe):
         return self._heads
 
     def losses(self, step: int) -> Tensor:
+        """(G, K); gradients are there already, as the graphs of all heads at once may not fit."""
         rows = []
-        for seed, group in zip(self.plan.seeds, self.heads.each(), strict=True):
+        for group, seed in enumerate(self.plan.seeds):
             chosen = order.shuffled(len(self._counts), self.batch, seed, step)
             pieces = self._flat[self._starts[chosen] + order.pick(self._counts[chosen], seed, step)]
             x, lengths = self.states.read(pieces.tolist())
             x = x.to(self.heads.device)
             labels = torch.from_numpy(self.train.labels[chosen, 0]).to(self.heads.device)
-            rows.append(torch.stack([self.heads.call(one, x, lengths, labels) for one in group]))
-        return torch.stack(rows)
+            rows.append(learn(self.heads, group, x, lengths, labels))
+        return torch.stack(rows).requires_grad_()
 
     @torch.no_grad()
     def cosines(self, trials: Trials) -> np.ndarray:

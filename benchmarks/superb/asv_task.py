@@ -13,6 +13,7 @@ from . import corpora
 from .asv_probe import Trials, VerificationProbe, read_scores
 from .clips import Clips
 from .featurizer import FeaturizerConfig
+from .order import ACROSS
 from .predictions import FILES, write_scores
 from .states import Reading, States
 from .sweep import Plan, Probe, Run
@@ -70,7 +71,8 @@ class VerificationConfig(SweptConfig):
 
     def notes(self, folds: list[Fold]) -> list[str]:
         parts = folds[0].parts
-        notes = ["pauses are kept, which s3prl cuts out by sox before it measures and crops clips"]
+        notes = ["pauses are kept, which s3prl cuts out by sox before it measures and crops clips", ACROSS]
+        notes.append("pooling takes a clip's own frames; s3prl's takes one of padding too, save for a batch's longest")
         if short := len(parts.train) - len(self._long(parts.train)):
             notes.append(f"{short} of {len(parts.train)} training clips are shorter than {self.shortest:g} s: left out")
         if any(_seconds(one) > self.longest for one in parts.train):

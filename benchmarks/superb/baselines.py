@@ -27,7 +27,17 @@ KALDI = {
 }
 OTHERS = ("mel", "linear", "waveform")
 NAMES = (*KALDI, *OTHERS)
+# Names that s3prl gives to other features: its fbank.yaml and mfcc.yaml have second deltas and use_cmvn.
+_OTHERWISE = {
+    "fbank": "fbank is pluri's: 80 log filters and their first deltas (160), not normalised; s3prl's fbank: fbank_cmvn",
+    "mfcc": "mfcc is pluri's: 13 and their deltas, twice (39), not normalised; s3prl's mfcc: mfcc_cmvn",
+}
 _FLOOR = 1e-10  # added to power before the logarithm
+
+
+def notes(encoder: str) -> list[str]:
+    """What a reader of s3prl's tables must know of an encoder's name."""
+    return [_OTHERWISE[encoder]] if encoder in _OTHERWISE else []
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 """The part of the page that sets scores beside the leaderboard's rows, and says when they may be compared."""
 
 import html
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ..report import Page
 from ..scores import Row
@@ -62,13 +62,15 @@ def show(made: Page, rows: Sequence[Row], cards: Sequence[Card | None]) -> None:
     columns = [name for name in overall.COLUMNS if name.split("/")[0] == task and name.split("/")[1] in NAMES]
     if not columns:
         return
-    other = next((card for card in cards if card is None or not card.official), cards[0])
-    made.text(f"Beside the SUPERB leaderboard. {verdict(task, other)}")
+    pairs = list(zip(rows, cards, strict=True))
+    row, card = next((pair for pair in pairs if bar(*pair)), pairs[0])
+    made.text(f"Beside the SUPERB leaderboard. {verdict(row, card)}")
     lines = ["".join(f"<th>{cell}</th>" for cell in ("model", "pre-trained on", *map(_heading, columns), "data"))]
     for row, card in zip(rows, cards, strict=True):
-        own, name = figures(row), html.escape(row.encoder)
+        own, name = figures(row), html.escape(row.called)
         cells = "".join(f"<td><b>{own[column]:.2f}</b></td>" if column in own else "<td>–</td>" for column in columns)
-        lines.append(f"<td><b>{name}</b></td><td></td>{cells}<td>{html.escape(card.name if card else 'not kept')}</td>")
+        used = [card.name, bar(row, card) if card.official else ""] if card else ["not kept"]
+        lines.append(f"<td><b>{name}</b></td><td></td>{cells}<td>{html.escape('; '.join(filter(None, used)))}</td>")
     for one in overall.ROWS:
         cells = "".join(_cell(one, name) for name in columns)
         lines.append(f"<td>{one.model}</td><td>{one.data or '–'}</td>{cells}<td>official</td>")
@@ -81,16 +83,30 @@ def show(made: Page, rows: Sequence[Row], cards: Sequence[Card | None]) -> None:
     )
 
 
-def verdict(task: str, card: Card | None) -> str:
+def bar(row: Row, card: Card | None) -> str:
+    """Why a row is no score of SUPERB's, in a few words; "" if it is one."""
+    if card is None:
+        return "unknown data"
+    if not card.official:
+        return "other data"
+    if "changed" not in row.chosen[0]:
+        return "unknown settings"
+    changed = [f"{name} {words}" for name, words in row.chosen[0]["changed"].items()]
+    return f"other settings, {', '.join(changed)}" if changed else ""
+
+
+def verdict(row: Row, card: Card | None) -> str:
     """Whether rows may be compared, in one or two plain sentences."""
-    wanted = OFFICIAL[task]
+    wanted = OFFICIAL[row.task.split("/")[1]]
     if card is None:
         return f"Rows are comparable only on the official data set ({wanted}); what this run used was not kept."
-    if card.official:
+    if card.official and (why := bar(row, card)):
         return (
-            f"This run used the official data set ({wanted}), so rows are comparable as far as the protocol, which "
-            "stands above, is the published one."
+            f"{row.called} used the official data set ({wanted}), but {why}, so its figure is no leaderboard score; in "
+            "brackets stands what is published."
         )
+    if card.official:
+        return f"This run used the official data set ({wanted}) and the published settings, so rows are comparable."
     return (
         f"Rows are comparable only on the official data set ({wanted}). This run used other data, {card.name}, so its "
         "figure is no leaderboard score and may be far above or below what the same encoder would reach there."
@@ -118,49 +134,51 @@ def summary(made: Page, rows: Sequence[Row], cards: Sequence[Card | None]) -> No
     Args:
         cards: what each row was scored on.
     """
-    encoders = list(dict.fromkeys(row.encoder for row in rows))
+    encoders = list(dict.fromkeys(row.called for row in rows))
     known: dict[str, dict[str, float]] = {encoder: {} for encoder in encoders}
-    official: dict[str, set[str]] = {encoder: set() for encoder in encoders}
+    barred: dict[str, dict[str, str]] = {encoder: {} for encoder in encoders}
     for row, card in zip(rows, cards, strict=True):
-        known[row.encoder].update(figures(row))
-        if card is not None and card.official:
-            official[row.encoder].add(row.task.split("/")[1])
+        known[row.called].update(figures(row))
+        if why := bar(row, card):
+            barred[row.called][row.task.split("/")[1]] = why
     made.heading("The overall SUPERB score")
     made.markup(
         "<p>A task's points lie on the line from FBANK's figure (0) to the best of 2021 (1000); the overall score is "
         f"the mean over the ten tasks (<a href='{POINTS}'>superbbenchmark/website-react@cacb90e, frontend/src/Data.js"
-        "</a>, reference_points; the rule: frontend/src/overall_metrics.js). Points are given for official data only."
-        "</p>"
+        "</a>, reference_points; the rule: frontend/src/overall_metrics.js). Points are given for official data and "
+        "the published settings only.</p>"
     )
     lines = []
     for task, metric, base, top in overall.REFERENCES:
         name = f"{task}/{metric}"
         if task in overall.CORE:
-            cells = [_gained(known[one].get(name), base, top, task in official[one]) for one in encoders]
+            cells = [_gained(known[one].get(name), base, top, barred[one].get(task, "")) for one in encoders]
             lines.append((task, _heading(name), f"{base:.2f}", f"{top:.2f}", *cells))
     made.table(("task", "figure", "0 points", "1000 points", *encoders), lines)
     for encoder in encoders:
-        made.text(total(encoder, known[encoder], official[encoder]))
+        made.text(total(encoder, known[encoder], barred[encoder]))
 
 
-def _gained(value: float | None, base: float, top: float, official: bool) -> str:
+def _gained(value: float | None, base: float, top: float, why: str) -> str:
     if value is None:
         return "–"
     points = f"{1000 * (value - base) / (top - base):.0f} points"
-    return f"{value:.2f} ({points if official else 'other data'})"
+    return f"{value:.2f} ({why or points})"
 
 
-def total(encoder: str, found: Mapping[str, float], official: Collection[str]) -> str:
+def total(encoder: str, found: Mapping[str, float], barred: Mapping[str, str]) -> str:
     """An encoder's overall score in a line, or why there is none.
 
     Args:
-        found: its figures by the leaderboard's names. official: the tasks whose data were the leaderboard's.
+        found: its figures by the leaderboard's names. barred: tasks whose figures are no scores of SUPERB's, and why.
     """
     done = {name.split("/")[0] for name in found}
     missing = [task for task in overall.CORE if task not in done]
-    other = [task for task in overall.CORE if task in done and task not in official]
+    other = {task: barred[task] for task in overall.CORE if task in done and task in barred}
     if not missing and not other:
         return f"{encoder}: {overall.overall(found):.0f} points, the mean over the ten tasks."
-    reasons = [(missing, "not evaluated"), (other, "on other data")]
-    words = "; ".join(f"{', '.join(tasks)} {why}" for tasks, why in reasons if tasks)
-    return f"{encoder}: no overall score, as it needs all ten tasks on official data: {words}."
+    reasons = {why: [task for task in other if other[task] == why] for why in dict.fromkeys(other.values())}
+    if missing:
+        reasons["not evaluated"] = missing
+    words = "; ".join(f"{', '.join(tasks)}: {why}" for why, tasks in reasons.items())
+    return f"{encoder}: no overall score, as it needs all ten tasks on official data, as published: {words}."

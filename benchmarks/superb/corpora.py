@@ -10,17 +10,17 @@ from .emodb import emodb
 from .fluent import SLOTS, fluent_speech_commands
 from .fsdd import fsdd
 from .iemocap import FOLDS, iemocap
-from .librimix import librimix
+from .librimix import is_libri2mix, librimix
 from .librispeech import librispeech
 from .listings import need_folder
 from .manifest import diarized, labelled, searched, transcribed, verified
 from .quesst14 import Search, quesst14
 from .snips import audio_snips
-from .speech_commands import NOISE, speech_commands
+from .speech_commands import NOISE, is_published, speech_commands
 from .swept import Fold
 from .targets import read_lexicon
 from .utterances import Parts, measured
-from .voxceleb import voxceleb1_identification, voxceleb1_verification
+from .voxceleb import LISTINGS, TRIALS, trials_of, voxceleb1_identification, voxceleb1_verification
 
 TABLES = (".tsv", ".csv", ".jsonl")
 SUBSETS = (("train-clean-100",), ("dev-clean",), ("test-clean",))  # of LibriSpeech, for train, dev and test
@@ -40,7 +40,7 @@ def keywords(path: str, test: str) -> list[Fold]:
         same = [one for one in beside if one.name[-4:] == folder.name[-4:]]
         archive = Path(test) if test else next(iter(same or beside), None)
         if (folder / NOISE).is_dir() and archive is not None:
-            return _one(speech_commands(folder, archive), official=folder.name != "speech_commands_v0.02")
+            return _one(speech_commands(folder, archive), official=is_published(folder, archive))
         if (folder / "validation_list.txt").is_file():
             if test:
                 raise ValueError(f"{folder} has no {NOISE}, so --data.test has no use: name the training archive")
@@ -68,7 +68,8 @@ def speakers(path: str, listing: str) -> list[Fold]:
         return _one(labelled(root))
     for folder in (root, root / "VoxCeleb1"):
         if listing or (folder / "iden_split.txt").is_file() or (folder / "veri_test_class.txt").is_file():
-            return _one(voxceleb1_identification(folder, Path(listing) if listing else None), official=True)
+            official = not listing or Path(listing).name in LISTINGS
+            return _one(voxceleb1_identification(folder, Path(listing) if listing else None), official)
     if (root / "recordings").is_dir():
         return _one(fsdd(root, "speaker"))
     if (root / "etc" / "an4_train.fileids").is_file():
@@ -89,7 +90,9 @@ def verification(path: str, trials: str, clean: bool) -> list[Fold]:
         return [Fold("", measured(verified(root, listing)), False, judged)]
     for folder in (root, root / "VoxCeleb1"):
         if (folder / "dev" / "wav").is_dir():
-            return [Fold("", measured(voxceleb1_verification(folder, listing, clean)), not clean, judged)]
+            listing = listing or trials_of(folder)
+            official = not clean and listing.name in TRIALS
+            return [Fold("", measured(voxceleb1_verification(folder, listing, clean)), official, judged)]
     if (root / "etc" / "an4_train.fileids").is_file():
         return [Fold("", measured(an4_verification(root, listing)), False, judged)]
     raise _missing(root, "VoxCeleb1's dev/wav, AN4's etc, or a manifest")
@@ -102,7 +105,8 @@ def conversations(path: str) -> list[Fold]:
         return _one(diarized(root))
     for folder in (root, root / "data"):
         if (folder / "test" / "wav.scp").is_file():
-            return _one(librimix(folder), official=True)
+            parts = librimix(folder)
+            return _one(parts, is_libri2mix(parts.test))
     if any(root.glob("*.train.lst")):
         return _one(ami(root))
     raise _missing(root, "Libri2Mix's train, dev and test with wav.scp, AMI's *.train.lst, or a manifest")

@@ -2,6 +2,7 @@
 """What PR, ASR and SF share: parts become clips and targets, and transcripts become prediction files."""
 
 import dataclasses
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -75,6 +76,10 @@ class CtcConfig(SweptConfig, ABC):
     def decoders(self, vocabulary: Vocabulary) -> dict[str, Decoder]:
         """Ways of reading transcripts besides greedy ones. Raises ValueError if what they need is missing."""
 
+    @abstractmethod
+    def files(self) -> list[str]:
+        """The files that these ways need, by whose contents a sweep is known."""
+
     def prepare(self, fold: Fold, clips: Clips) -> Prepared:
         if not fold.parts.dev:
             raise ValueError(f"{self.data.path} leaves nothing for dev, by which the learning rate is chosen")
@@ -103,6 +108,11 @@ def _spoken(utterances: Sequence[Utterance], spelling: Spelling, clips: Clips) -
     return Spoken([one.name for one in utterances], [clips.add(one) for one in utterances], targets, texts)
 
 
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+
+
 class _Prepared(Prepared):
     """The three parts of a fold."""
 
@@ -116,6 +126,7 @@ class _Prepared(Prepared):
     ) -> None:
         self.config, self.parts, self.vocabulary, self.decoders = config, parts, vocabulary, decoders
         self.clips = clips
+        self.key = " ".join(map(_digest, config.files()))
 
     def probe(self, states: States, reading: Reading, plan: Plan) -> Probe:
         train, dev, test = self.parts

@@ -11,13 +11,13 @@ from functools import partial
 from typing import ClassVar, Literal
 
 from . import corpora
-from .buckets import buckets, windows
+from .buckets import LONG, buckets, windows
 from .ctc_beam import BeamConfig
 from .ctc_config import CtcConfig, PronouncedCorpusConfig, Spelling, TranscribedCorpusConfig
 from .ctc_heads import CtcHeads, LinearHeads, Recurrent, RecurrentHeads
 from .ctc_probe import Batches, Decoder, Scoring
 from .errors import character_error_rate, word_error_rate
-from .slots import slot_type_f1, slot_value_cer
+from .slots import read_slots, slot_type_f1, slot_value_cer
 from .spec_augment import SpecAugmentConfig
 from .swept import Fold
 from .targets import (
@@ -32,7 +32,9 @@ from .targets import (
     slot_vocabulary,
     slots_of,
 )
-from .utterances import Parts, Utterance
+from .utterances import Parts, Slot, Utterance
+
+HALVED = f"half as many where the first lasts more than {LONG:g} s"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,32 +56,31 @@ class PhoneConfig(CtcConfig):
             raise ValueError(f"a batch of {self.batch} is not {self.windows} windows of one size: set --windows")
 
     def folds(self) -> list[Fold]:
-        """The utterances' `text` is the phones of their words. Raises as `SweptConfig.folds`."""
-        folds, lexicon = self.data.folds(), self._lexicon()
+        """The utterances' `text` is the phones of their words, `slots` all phones. Raises as `SweptConfig.folds`."""
+        folds, lexicon = self.data.folds(), corpora.lexicon(self.data.path, self.data.lexicon)
+        slot = Slot("phones", phones_in(lexicon))
 
         def spoken(utterances: list[Utterance]) -> list[Utterance]:
             phones = [phones_of(one.text or "", lexicon, str(one.path)) for one in utterances]
             return [one._replace(text=" ".join(own)) for one, own in zip(utterances, phones, strict=True)]
 
         def of(parts: Parts) -> Parts:
-            return parts._replace(train=spoken(parts.train), dev=spoken(parts.dev), test=spoken(parts.test))
+            train, dev, test = spoken(parts.train), spoken(parts.dev), spoken(parts.test)
+            return parts._replace(train=train, dev=dev, test=test, slots=(slot,))
 
         return [fold._replace(parts=of(fold.parts)) for fold in folds]
 
-    def _lexicon(self) -> dict[str, tuple[str, ...]]:
-        return corpora.lexicon(self.data.path, self.data.lexicon)
-
     def notes(self, folds: list[Fold]) -> list[str]:
-        phones = phones_in(self._lexicon())
+        phones = folds[0].parts.slots[0].values
         own = "the published ones" if phones == PHONES else "the lexicon's own"
         size = self.batch // self.windows
         return [
             f"{len(phones)} phones, {own}; greedy transcripts; dev is 1 - PER",
-            f"published: a batch is {self.windows} windows of {size} neighbours in the order of target lengths",
+            f"published: a batch is {self.windows} windows of {size} neighbours by the length of targets; {HALVED}",
         ]
 
     def spelling(self, fold: Fold) -> Spelling:
-        vocabulary = phone_vocabulary(phones_in(self._lexicon()))
+        vocabulary = phone_vocabulary(fold.parts.slots[0].values)
         return Spelling(vocabulary, lambda utterance: (utterance.text or "").split())
 
     def batches(self, targets: Sequence[Sequence[int]], seconds: Sequence[float]) -> Batches:
@@ -91,6 +92,9 @@ class PhoneConfig(CtcConfig):
 
     def decoders(self, vocabulary: Vocabulary) -> dict[str, Decoder]:
         return {}
+
+    def files(self) -> list[str]:
+        return []
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,8 +118,10 @@ class RecurrentConfig(CtcConfig):
         return RecurrentHeads(make, seeds, len(self.rates()), self.augment if self.augmented else None)
 
     def heads_differ(self) -> list[str]:
-        """A note where the head is not the published one."""
-        return [] if self.hidden == 1024 else [f"LSTMs of {self.hidden}, where 1024 is published"]
+        """Notes on what is not the published head, or the published masks on what it hears."""
+        sizes = [] if self.hidden == 1024 else [f"LSTMs of {self.hidden}, where 1024 is published"]
+        masks = "SpecAugment goes by each row's length, and masks reach their greatest width"
+        return [*sizes, f"{masks}; s3prl's go by the batch's and end one short"] if self.augmented else sizes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,6 +161,9 @@ class LetterConfig(RecurrentConfig):
     def decoders(self, vocabulary: Vocabulary) -> dict[str, Decoder]:
         return {"beam": self.beam.build(vocabulary)} if self.beam.lm else {}
 
+    def files(self) -> list[str]:
+        return [name for name in (self.beam.lm, self.beam.words) if name]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SlotConfig(RecurrentConfig):
@@ -163,14 +172,20 @@ class SlotConfig(RecurrentConfig):
     task: ClassVar[str] = "sf"
     scoring: ClassVar[Scoring] = Scoring({"slot_type_f1": slot_type_f1, "slot_value_cer": slot_value_cer}, False)
 
-    augment: SpecAugmentConfig = SpecAugmentConfig(time_masks=20, adaptive=0.04)
-
     def folds(self) -> list[Fold]:
-        return corpora.slots(self.data.path)
+        """Raises also ValueError if the test part has no slot, before anything is trained."""
+        folds = corpora.slots(self.data.path)
+        for fold in folds:
+            vocabulary, symbols = self.spelling(fold)
+            if not any(read_slots(vocabulary.join(symbols(one))) for one in fold.parts.test):
+                lacks = f"none of the {len(fold.parts.test)} test utterances has a slot's value"
+                raise ValueError(f"{self.data.path}: {lacks}, which SF scores: move some that have one to test")
+        return folds
 
     def notes(self, folds: list[Fold]) -> list[str]:
-        how = f"published: a batch is {self.batch} neighbours in the order of target lengths"
-        return ["greedy transcripts; dev is the F1 of slot types", *self.heads_differ(), how]
+        how = f"published: a batch is {self.batch} neighbours by the length of targets; {HALVED}"
+        marks = "unlike in s3prl, values are marked also at punctuation, all sentences end, and no slot is nameless"
+        return ["greedy transcripts; dev is the F1 of slot types", *self.heads_differ(), marks, how]
 
     def spelling(self, fold: Fold) -> Spelling:
         names = fold.parts.slots[0].values
@@ -181,6 +196,9 @@ class SlotConfig(RecurrentConfig):
 
     def decoders(self, vocabulary: Vocabulary) -> dict[str, Decoder]:
         return {}
+
+    def files(self) -> list[str]:
+        return []
 
 
 def pr() -> PhoneConfig:

@@ -5,12 +5,16 @@ The folders are made by prepare_diarization.py of s3prl's LibriMix fork (github.
 et al. 2020 (arXiv:2005.11262).
 """
 
+import re
 from collections import deque
 from pathlib import Path
 
 from .listings import need_folder, numbered_lines, seconds
 from .rttm import Turn, read_rttm
 from .utterances import Parts, Utterance, checked, leave_out
+
+# Two utterances of LibriSpeech, such as 4077-13754-0001_5142-33396-0065 (metadata/Libri2Mix of the fork).
+_MIXTURE = re.compile(r"\d+-\d+-\d{4}_\d+-\d+-\d{4}")
 
 
 def librimix(root: Path) -> Parts:
@@ -22,8 +26,15 @@ def librimix(root: Path) -> Parts:
     """
     skipped: list[tuple[str, str]] = []
     train, dev, test = (kaldi(root / part, part, skipped) for part in ("train", "dev", "test"))
-    protocol = "SUPERB: Libri2Mix 16k max, both speakers and noise; s3prl's folders train, dev and test"
+    protocol = "Kaldi folders train, dev and test; recordings are not called as those of Libri2Mix"
+    if is_libri2mix(test):
+        protocol = "SUPERB: Libri2Mix 16k max, both speakers and noise; s3prl's folders train, dev and test"
     return checked(Parts(train, dev, test, protocol, skipped), root)
+
+
+def is_libri2mix(test: list[Utterance]) -> bool:
+    """Whether recordings have the names of mixtures of two utterances of LibriSpeech."""
+    return all(_MIXTURE.fullmatch(one.name) for one in test)
 
 
 def kaldi(folder: Path, part: str, skipped: list[tuple[str, str]]) -> list[Utterance]:

@@ -103,10 +103,10 @@ def diarized(path: Path) -> Parts:
 def searched(path: Path) -> Search:
     """Queries and documents: QbE. Split is dev or test for queries and document for documents.
 
-    The label of a query is its term, that of a document all terms that occur in it, between spaces.
-    Raises: ValueError, with the line, for what cannot be used.
+    The label of a query is its term, that of a document all terms that occur in it, between spaces or in several rows.
+    Raises: ValueError, with the line, for what cannot be used, such as one name for two queries.
     """
-    found: dict[str, list[tuple[Utterance, str]]] = {"dev": [], "test": [], "document": []}
+    found: dict[str, dict[str, tuple[Utterance, set[str]]]] = {"dev": {}, "test": {}, "document": {}}
     for row in read_rows(path, ("label",)):
         kind = SPLITS.get(row.split, row.split)
         if kind not in found:
@@ -115,16 +115,19 @@ def searched(path: Path) -> Search:
             raise ValueError(f"{row.place}: a query has one term, without spaces, not {row.values['label']!r}")
         if not row.path.is_file():
             raise ValueError(f"{row.place}: there is no audio {row.path}")
-        found[kind].append((row.utterance(), row.values["label"].strip()))
+        one = row.utterance()
+        before, terms = found[kind].setdefault(one.name, (one, set()))
+        if (terms and kind != "document") or before.path != one.path:
+            raise ValueError(f"{row.place}: a {kind} row above has the name {one.name} already; remove one")
+        terms.update(row.values["label"].split())
     for kind, pairs in found.items():
         if not pairs:
             raise ValueError(f"{path}: no row has the split {kind}")
     truth = [
-        {query.name: {document.name for document, terms in found["document"] if term in terms.split()}
-         for query, term in found[kind]}
+        {query: {document for document, (_, said) in found["document"].items() if term <= said}
+         for query, (_, term) in found[kind].items()}
         for kind in ("dev", "test")
     ]  # fmt: skip
-    queries = [[query for query, _ in found[kind]] for kind in ("dev", "test")]
-    documents = [document for document, _ in found["document"]]
-    names = [document.name for document in documents]
-    return Search(queries[0], queries[1], documents, truth[0], truth[1], names, f"the splits of {path.name}")
+    dev, test, documents = ([one for one, _ in found[kind].values()] for kind in ("dev", "test", "document"))
+    names = list(found["document"])
+    return Search(dev, test, documents, truth[0], truth[1], names, f"the splits of {path.name}")

@@ -2,7 +2,7 @@
 """Which utterances a step trains on: pure functions of the seed and the step, so that a sweep can begin anywhere.
 
 An epoch is a permutation, epochs follow one another, and a batch is the next stretch, also across their border. s3prl
-cuts at the border: its last batch of an epoch is smaller, or dropped.
+cuts at the border, save where it draws with replacement (KS), which knows no epochs.
 Shape letters: n utterances, B of a batch, C classes.
 """
 
@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from ...ssl import draw
+
+ACROSS = "batches go on across the border of epochs, where s3prl's last one of an epoch is smaller"
 
 
 def shuffled(n: int, batch: int, seed: int, step: int) -> np.ndarray:

@@ -6,6 +6,7 @@ All of it is drawn from what the folder holds; spectrograms from the corpus's au
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from .. import scores
@@ -25,7 +26,7 @@ FILE = "index.html"
 def page(out: Path) -> None:
     """Writes the page of all rows in a folder, and of the sweeps that they name."""
     rows = [row for row in scores.read(out) if row.task.startswith("superb/")]
-    made = Page(f"SUPERB: {', '.join(dict.fromkeys(row.encoder for row in rows))}")
+    made = Page(f"SUPERB: {', '.join(dict.fromkeys(row.called for row in rows))}")
     made.markup(f"<style>{alignment.STYLE}</style>")
     cards = [data_card.read(_place(row)) for row in rows]
     for task in dict.fromkeys(row.task for row in rows):
@@ -39,9 +40,7 @@ def page(out: Path) -> None:
         for row in mine:
             runs = _runs(row)
             if runs:
-                made.figure(
-                    curves(runs), f"{row.encoder}: what every learning rate is judged by, over the steps; seeds"
-                )
+                made.figure(curves(runs), f"{row.called}: what every learning rate is judged by, over the steps; seeds")
         if any(row.chosen[0]["layers"] and len(row.chosen[0]["layers"][0]) > 1 for row in mine):
             made.figure(layers(mine), "the share of each layer (0: the encoder's input) of the chosen rate, each seed")
         _mistakes(made, mine)
@@ -65,7 +64,7 @@ def _data(made: Page, cards: Sequence[data_card.Card | None]) -> None:
 
 
 def _mistakes(made: Page, rows: Sequence[Row]) -> None:
-    found = [(row.encoder, mistakes.read(_place(row))) for row in rows]
+    found = [(row.called, mistakes.read(_place(row))) for row in rows]
     if any(each for _, each in found):
         made.markup("<h3>Mistakes on test, of the best seed</h3>")
     for encoder, each in found:
@@ -78,7 +77,7 @@ def _scores(made: Page, rows: Sequence[Row]) -> None:
         values = row.values()
         others = ", ".join(f"{name} {value:.4f}" for name, value in row.scores.items() if name != row.main)
         spread = f"{min(values):.4f} to {max(values):.4f}" if len(values) > 1 else ""
-        lines.append((row.encoder, f"{row.scores[row.main]:.4f}", spread, _chosen(row), others))
+        lines.append((row.called, f"{row.scores[row.main]:.4f}", spread, _chosen(row), others))
     made.table(("encoder", f"{rows[0].main}, {rows[0].split}", "range", _kind(rows[0]), "besides"), lines)
     for words in dict.fromkeys(row.protocol for row in rows):
         made.text(words, note=True)
@@ -102,7 +101,7 @@ def _rates(made: Page, rows: Sequence[Row]) -> None:
     lines = []
     for row in rows:
         cells = {cell[key]: cell for cell in row.chosen[0]["grid"]}
-        lines.append((row.encoder, *(f"{cells[one]['dev']:.4f}" if one in cells else "" for one in known)))
+        lines.append((row.called, *(f"{cells[one]['dev']:.4f}" if one in cells else "" for one in known)))
     made.text(f"What the {_kind(rows[0])} is chosen by (medians over seeds; more is better):")
     made.table(("encoder", *(f"{one:g}" for one in known)), lines)
 
@@ -145,7 +144,7 @@ def layers(rows: Sequence[Row]) -> "Figure":
     drawn = [row for row in rows if row.chosen[0]["layers"] and len(row.chosen[0]["layers"][0]) > 1]
     figure = new_figure(max(4.0, 3.0 * len(drawn)), 2.6)
     for axes, row in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
-        _bars(axes, row.encoder, row.chosen[0]["layers"])
+        _bars(axes, row.called, row.chosen[0]["layers"])
     return figure
 
 
@@ -155,7 +154,7 @@ def _bars(axes: "Axes", name: str, shares: list[list[float]]) -> None:
         places = [layer + (number - (len(shares) - 1) / 2) * width for layer in range(len(one))]
         axes.bar(places, one, width, color="#1f5a99", alpha=0.5 + 0.5 * number / len(shares))
     axes.axhline(1 / len(shares[0]), color="#999", linewidth=0.8, linestyle=":")
-    axes.set_title(name[-30:], fontsize=9)
+    axes.set_title(fill(name, 30), fontsize=9)
     axes.set_xticks(range(len(shares[0])))
     axes.set_xlabel("layer")
     axes.spines[["top", "right"]].set_visible(False)

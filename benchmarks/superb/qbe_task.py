@@ -2,7 +2,7 @@
 """QbE: in which recordings does a spoken query occur? Nothing is trained; each layer's states are matched by DTW.
 
 Yang et al. 2021 (arXiv:2105.01051, section 2): the layer that finds the dev queries best looks for those of test.
-OUT/superb-qbe/ENCODER-HASH holds the search, OUT/predictions/ENCODER the scores as the leaderboard takes them.
+OUT/superb-qbe/ENCODER-HASH holds the search, OUT/predictions/ENCODER-HASH the scores as the leaderboard takes them.
 """
 
 import time
@@ -10,12 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...ssl.config import to_dict
+from .. import tuned
 from ..encoders import load, random_twin
 from ..scores import Row
+from . import baselines
 from .predictions import FILES, pack
 from .qbe_search import Found, SearchConfig, find
 from .quesst14 import Search
-from .swept import folder_name
+from .swept import departures, folder_name, submission
 from .term_value import write_stdlist
 
 
@@ -37,8 +39,7 @@ def row(
     """
     start = time.perf_counter()
     wanted, official = data
-    short = folder_name(who)
-    folder = out / name.replace("/", "-") / short
+    folder = out / name.replace("/", "-") / folder_name(tuned.TWIN if twin_of else who)
     backbones = [random_twin(load(twin_of), seed) for seed in range(seeds)] if twin_of else [load(who)]
     each, chosen = [], []
     for backbone in backbones:
@@ -46,9 +47,11 @@ def row(
         grid = [{"layer": int(layer), "dev": value} for layer, value in found.dev.items()]
         each.append({**found.test, "dev": max(found.dev.values())})
         how = {"layer": found.layer, "by": "dev MTWV", "grid": grid, "layers": [], "sweeps": [str(place)]}
-        chosen.append({**how, "bad": 0, "notes": _notes(found, wanted)})
+        notes = [*_notes(found, wanted), *baselines.notes(who)]
+        chosen.append({**how, "bad": 0, "changed": departures(config), "notes": notes})
         if not twin_of:
-            to = out / "predictions" / short
+            to = out / "predictions" / (submission(who, backbone, config) if official else place.name)
+            chosen[-1]["predictions"] = str(to)
             path = to / "predict" / FILES["qbe"] if official else to / "qbe.stdlist.xml"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_stdlist(path, found.scores)

@@ -59,9 +59,9 @@ def permuted(logits: Tensor, targets: Tensor, lengths: list[int]) -> tuple[Tenso
     return least, orders[which]
 
 
-def right(logits: Tensor, targets: Tensor, lengths: list[int]) -> int:
-    """How many decisions of all frames and speakers are right, in the order of the least loss."""
+def right(logits: Tensor, targets: Tensor, lengths: list[int]) -> Tensor:
+    """(B,) int64: how many decisions of a clip's frames and speakers are right, in the order of the least loss."""
     _, order = permuted(logits, targets, lengths)
     wanted = targets.gather(2, order[:, None].expand_as(targets))
     valid = torch.arange(logits.shape[1], device=logits.device) < torch.tensor(lengths, device=logits.device)[:, None]
-    return int(((logits > 0) == (wanted > 0.5))[valid].sum())
+    return (((logits > 0) == (wanted > 0.5)) & valid[..., None]).sum((1, 2))

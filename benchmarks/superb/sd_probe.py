@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from . import diarization, order
 from .diarization import Setting, Tally, lowest
 from .featurizer import FeaturizerConfig
+from .one_by_one import learn
 from .sd_chunks import RATE, Chunk, Recording, fit
 from .sd_head import Diarizer, right
 from .stacked import Stacked
@@ -30,7 +31,8 @@ class DiarizationProbe(Probe):
 
     Args:
         parts: chunks of train and of dev.
-        test: recordings. judge: those by which the threshold and the filter are chosen; None: test itself.
+        test: recordings. judge: those by which the threshold and the filter are chosen; None, as published: test
+            itself, and `dev` counts its chunks alike.
     """
 
     def __init__(
@@ -63,25 +65,32 @@ class DiarizationProbe(Probe):
         return fit(x, lengths, wanted).to(self.heads.device), wanted, labels.to(self.heads.device)
 
     def losses(self, step: int) -> Tensor:
+        """(G, K); gradients are there already, as the graphs of all heads at once may not fit."""
         rows = []
-        for seed, group in zip(self.plan.seeds, self.heads.each(), strict=True):
+        for group, seed in enumerate(self.plan.seeds):
             chosen = order.shuffled(len(self.train), self.batch, seed, step)
             x, lengths, labels = self._read(self.train[number] for number in chosen.tolist())
-            rows.append(torch.stack([self.heads.call(one, x, lengths, labels) for one in group]))
-        return torch.stack(rows)
+            rows.append(learn(self.heads, group, x, lengths, labels))
+        return torch.stack(rows).requires_grad_()
 
     @torch.no_grad()
     def dev(self) -> Tensor:
-        """The share of frames and speakers of which a head says right whether they speak."""
-        each = self.heads.each()
-        count, total = torch.zeros(self.heads.shape, dtype=torch.float64), 0
+        """The share of frames and speakers of which a head says right whether they speak.
+
+        As published it is the mean over chunks, where one in which nobody speaks counts 0 (s3prl@ec8064b,
+        downstream/diarization/expert.py, forward and log_records, with its eval_batchsize of 1).
+        """
+        each, found = self.heads.each(), []
         for start in range(0, len(self.dev_part), _CHUNK):
             x, lengths, labels = self._read(self.dev_part[start : start + _CHUNK])
-            total += sum(lengths) * self.speakers
-            count += torch.tensor(
-                [[right(self.heads.call(one, x, lengths), labels, lengths) for one in group] for group in each]
-            )
-        return count / total
+            counts = [[right(self.heads.call(one, x, lengths), labels, lengths) for one in group] for group in each]
+            found.append(torch.stack([torch.stack(row) for row in counts]).cpu())  # (G, K, B)
+        count = torch.cat(found, dim=2).double()
+        total = torch.tensor([chunk.frames * self.speakers for chunk in self.dev_part], dtype=torch.float64)
+        if self.judge is not None:
+            return count.sum(2) / total.sum()
+        spoken = torch.tensor([bool(chunk.labels.any()) for chunk in self.dev_part])
+        return torch.where(spoken, count / total, 0.0).mean(2)
 
     @torch.no_grad()
     def activity(self, recordings: list[Recording]) -> list[list[dict[str, np.ndarray]]]:

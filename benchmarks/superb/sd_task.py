@@ -12,11 +12,12 @@ from typing import ClassVar, Literal
 
 from . import corpora
 from .clips import Clips
-from .diarization import Setting, decide, turns_of
+from .diarization import Setting, decide, tally_turns, turns_of
 from .featurizer import FeaturizerConfig
+from .order import ACROSS
 from .predictions import FILES, write_activity
 from .rttm import write_rttm
-from .sd_chunks import RATE, Chunk, Recording, cut
+from .sd_chunks import RATE, SHORTEST, Chunk, Recording, cut
 from .sd_probe import HOP, DiarizationProbe, read_probabilities
 from .states import Reading, States
 from .sweep import Plan, Probe, Run
@@ -25,6 +26,8 @@ from .utterance_config import need_all
 
 
 class _Prepared(Prepared):
+    """The parts of a fold, in chunks."""
+
     def __init__(
         self,
         parts: tuple[list[Chunk], list[Chunk]],
@@ -36,6 +39,7 @@ class _Prepared(Prepared):
     ) -> None:
         self.parts, self.test, self.judge, self.clips = parts, test, judge, clips
         self.featurizer, self.sizes = featurizer, sizes
+        self.key = "by chunk" if judge is None else ""  # earlier sweeps chose states by the frames of all chunks
 
     def probe(self, states: States, reading: Reading, plan: Plan) -> Probe:
         scored = [*self.test, *(self.judge or [])]
@@ -70,16 +74,28 @@ class DiarizationConfig(SweptConfig):
             raise ValueError(f"--chunk is 100 frames or more, not {self.chunk}")
 
     def folds(self) -> list[Fold]:
-        return corpora.conversations(self.data.path)
+        """Raises also ValueError if nobody speaks where errors are counted, before anything is trained."""
+        folds = corpora.conversations(self.data.path)
+        for fold in folds:
+            for name, part in (("test", fold.parts.test), ("dev", fold.parts.dev if self.protocol == "clean" else [])):
+                if part and not any(tally_turns(one.turns, (), one.scored or None).scored for one in part):
+                    many = f"nobody speaks in the {len(part)} recordings of {name}"
+                    raise ValueError(f"{self.data.path}: {many}, so no error rate can be counted: add their turns")
+        return folds
 
     def notes(self, folds: list[Fold]) -> list[str]:
-        notes = ["turns that outlast a chunk on both sides are labelled, which s3prl leaves out"]
+        notes = ["turns that outlast a chunk on both sides are labelled, which s3prl leaves out", ACROSS]
+        notes.append(
+            f"a rest of less than {SHORTEST} frames belongs to the chunk before; s3prl makes it one of its own"
+        )
         if folds[0].official and find_spec("h5py") is None:
             notes.append("nothing was written for the leaderboard: pip install h5py, and run it again")
         if self.protocol == "clean":
-            return [*notes, "clean: test is heard whole; threshold and median filter are chosen on dev"]
+            frames = "dev counts each frame alike"
+            return [*notes, f"clean: test is heard whole; threshold and median filter are chosen on dev; {frames}"]
         best = "of ten thresholds and median filters the score takes those with the lowest error on test itself"
-        return [*notes, f"published: {best}, which is heard in chunks; --protocol clean mends both"]
+        dev = "dev is the mean over chunks, however long, of which one without speech counts 0"
+        return [*notes, f"published: {best}, which is heard in chunks; {dev}; --protocol clean mends all three"]
 
     def prepare(self, fold: Fold, clips: Clips) -> Prepared:
         train, dev, test = fold.parts.train, fold.parts.dev, fold.parts.test

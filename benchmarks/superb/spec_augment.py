@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """SpecAugment on the features that a head reads (Park et al. 2019, arXiv:1904.08779, section 2), from explicit keys.
 
-Policy of SUPERB's ASR and, adaptive, SF (s3prl@ec8064b, downstream/{asr/config.yaml, ctc/snips.yaml, specaug.py}).
+Policy of SUPERB's ASR and SF alike (s3prl@ec8064b, downstream/{asr/config.yaml, ctc/snips.yaml, specaug.py}), which
+is not adaptive, though its files hold numbers for that.
 Differs there: widths end one short of their greatest, and masks go by the padded length of the batch, not by the row's.
 Shape letters: N frames of all rows, n of one row, D width.
 """

@@ -15,6 +15,14 @@ WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 UNKNOWN, SILENCE = "_unknown_", "_silence_"
 NOISE = "_background_noise_"
 KEYWORDS = Slot("word", (*WORDS, UNKNOWN, SILENCE))
+_LATER = ("backward", "forward", "follow", "learn", "visual")  # words that v0.02 has, and v0.01 has not
+
+
+def is_published(root: Path, test_root: Path) -> bool:
+    """Whether both are v0.01, by their names and the corpus's words."""
+    names = root.absolute().name, test_root.absolute().name
+    later = any((root / word).is_dir() for word in _LATER)
+    return names == ("speech_commands_v0.01", "speech_commands_test_set_v0.01") and not later
 
 
 def part_of(name: str) -> str:

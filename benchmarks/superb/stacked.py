@@ -2,18 +2,28 @@
 """Adam for many small networks at once: parameters are stacked, each network has its own rate and its own clipping.
 
 What comes out is what as many separate runs of torch.optim.Adam (with weight decay AdamW) and clip_grad_norm_ would
-give.
+give, or of s3prl's own AdamW, whose epsilon stands elsewhere.
 Shape letters: G groups of networks, which see the same batches, K networks of a group.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-BETAS, EPS = (0.9, 0.999), 1e-8  # Kingma & Ba 2015 (arXiv:1412.6980), torch's defaults
+BETAS = (0.9, 0.999)  # Kingma & Ba 2015 (arXiv:1412.6980), torch's default
+
+
+class Epsilon(NamedTuple):
+    """What keeps steps small where gradients are next to nothing (arXiv:1412.6980, algorithm 1)."""
+
+    value: float = 1e-8
+    hat: bool = False  # it is added before the second moment's bias is corrected (end of section 2), not after
+
+
+LATE = Epsilon()  # torch's default
 
 
 class Adam:
@@ -26,13 +36,18 @@ class Adam:
     """
 
     def __init__(
-        self, parameters: Sequence[nn.Parameter], rates: Sequence[float], clip: float, decay: float = 0.0
+        self,
+        parameters: Sequence[nn.Parameter],
+        rates: Sequence[float],
+        clip: float,
+        decay: float = 0.0,
+        epsilon: Epsilon = LATE,
     ) -> None:
         self.parameters = list(parameters)
         # In float32, 1 - 0.999 ** 1 is off by 6e-5 of itself.
         exact = {"device": self.parameters[0].device, "dtype": torch.float64}
         self.rates = torch.tensor(rates, **exact)
-        self.clip, self.decay = clip, decay
+        self.clip, self.decay, self.epsilon = clip, decay, epsilon
         self.first = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.second = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.steps = torch.zeros(self.parameters[0].shape[:2], **exact)  # (G, K)
@@ -59,7 +74,8 @@ class Adam:
             second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1.0 - BETAS[1])
             if self.decay:
                 parameter.mul_(_as(shrink, parameter))
-            size = second.sqrt().div_(_as(unbias, second)).add_(EPS)
+            size, (value, hat) = second.sqrt(), self.epsilon
+            size = size.add_(value).div_(_as(unbias, second)) if hat else size.div_(_as(unbias, second)).add_(value)
             parameter.sub_(torch.div(first, size, out=size).mul_(_as(rate, first)))
             parameter.grad = None
         for moment, before in zip((*self.first, *self.second), kept, strict=False):

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """SUPERB's tasks one after the other: sweeps, rows of scores, prediction files and the page; it can be cut off.
 
-OUT/superb-TASK/ENCODER-HASH holds a sweep (one for each fold), OUT/store the states, OUT/predictions/ENCODER what the
-chosen head of each task says of test in the leaderboard's form, OUT/scores.jsonl the rows, OUT/index.html the page.
+OUT/superb-TASK/ENCODER-HASH holds a sweep (one for each fold), OUT/store the states, OUT/predictions/ENCODER-HASH what
+the chosen head of each task says of test in the leaderboard's form, OUT/scores.jsonl the rows, OUT/index.html the page.
 Beside the sweeps stand data.json and mistakes.json, from which the page is drawn again without encoding anew.
 """
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from .. import scores, tuned
 from ..encoders import load, random_twin
 from ..finetune import MissingFiles
 from ..scores import Row
-from . import corpora, data_card, mistakes, worst
+from . import baselines, corpora, data_card, mistakes, worst
 from .ctc_tasks import PhoneConfig
 from .pictures import page
 from .predictions import pack
@@ -26,11 +27,15 @@ from .qbe_search import FOUND, SearchConfig
 from .qbe_task import row as search_row
 from .quesst14 import Search
 from .sweep import choose
-from .swept import Fold, Outcome, SweptConfig, folder_name
+from .swept import Fold, Outcome, SweptConfig, departures, folder_name, submission
 from .swept import evaluate as evaluate_one
 
 PREDICTIONS = "predictions"
+PUBLISHED = "published"  # the protocol that needs no name
 FLOOR = "fbank_no_cmvn"  # what the leaderboard's row FBANK seems to be
+
+# Makes the row of an encoder: its name, seeds, folder, where lines for the user go, and whose twin it is, if it is one.
+Maker = Callable[[str, int, Path, Callable[[str], None], str], Row]
 
 
 def evaluate(
@@ -41,38 +46,51 @@ def evaluate(
     out: Path,
     say: Callable[[str], None],
 ) -> list[Row]:
-    """Runs the tasks whose files are there, and writes everything into `out`.
+    """Runs the tasks that can read the data, and writes everything into `out`.
 
     Args:
         configs: settings by names such as superb/ks.
         beside: also sweeps the same network at random weights, another for each seed, and filter banks.
-    Raises: ValueError if no task's files are there.
+    Raises: ValueError as `_readable`.
     """
     rows: list[Row] = []
-    for name, config in configs.items():
-        try:
-            one = _task(name, config)
-        except MissingFiles as missing:
-            if len(configs) == 1:
-                raise
-            say(f"{name}: left out: {missing}")
-            continue
-        mine = [one(encoder, seeds, out, say, "")]
+    for make in _readable(configs, say):
+        mine = [make(encoder, seeds, out, say, "")]
         backbone = load(encoder)
         if beside and backbone.encoder.config.depth:
-            mine.append(one(tuned.TWIN, seeds, out, say, encoder))
-            mine.append(one(FLOOR, seeds, out, say, ""))
+            mine.append(make(f"{tuned.TWIN} of {folder_name(encoder)}", seeds, out, say, encoder))
+            mine.append(make(FLOOR, seeds, out, say, ""))
         scores.write(out, mine)
         say(scores.table(mine))
         rows += mine
-    if not rows:
-        raise ValueError(f"none of the files of {', '.join(configs)} is there: is --data.path right?")
     page(out)
     return rows
 
 
-def _task(name: str, config: SweptConfig | SearchConfig) -> Callable[[str, int, Path, Callable[[str], None], str], Row]:
-    """What makes an encoder's row of a task, whose data are read here. Raises MissingFiles."""
+def _readable(configs: Mapping[str, SweptConfig | SearchConfig], say: Callable[[str], None]) -> list[Maker]:
+    """What makes the rows of each task that can read the data; of several, the others are left out, and named.
+
+    All data are read before anything is trained. No manifest has the columns and splits of all ten tasks, so whatever
+    one of several tasks says against it leaves that task out; a corpus that is there must be usable.
+
+    Raises: ValueError for a corpus that cannot be used, or if no task can read the data.
+    """
+    found = []
+    for name, config in configs.items():
+        manifest = Path(config.data.path).suffix in corpora.TABLES
+        try:
+            found.append(_task(name, config))
+        except ValueError as error:
+            if len(configs) == 1 or not (manifest or isinstance(error, MissingFiles)):
+                raise
+            say(f"{name}: left out: {error}")
+    if not found:
+        raise ValueError(f"none of {', '.join(configs)} finds what it can read: is --data.path right?")
+    return found
+
+
+def _task(name: str, config: SweptConfig | SearchConfig) -> Maker:
+    """What makes an encoder's row of a task, whose data are read here. Raises ValueError, MissingFiles among them."""
     if isinstance(config, SearchConfig):
         return partial(_search_row, name, config, corpora.searches(config.data.path))
     return partial(_row, name, config, config.folds())
@@ -111,28 +129,34 @@ def _row(
 ) -> Row:
     """An encoder's row: its sweep, the learning rate that is best on dev, and what its heads say of test."""
     start = time.perf_counter()
-    short = folder_name(who)
-    folder = out / name.replace("/", "-") / short
+    folder = out / name.replace("/", "-") / folder_name(tuned.TWIN if twin_of else who)
+    network = load(twin_of or who)
     if twin_of:
-        network = load(twin_of)
         outcomes = [
             evaluate_one(config, folds, random_twin(network, seed), [seed], folder, out, say) for seed in range(seeds)
         ]
     else:
-        outcomes = [evaluate_one(config, folds, load(who), range(seeds), folder, out, say)]
+        outcomes = [evaluate_one(config, folds, network, range(seeds), folder, out, say)]
     runs = [run for outcome in outcomes for run in outcome.runs]
     won, medians = choose(runs)
     if data_card.read(outcomes[0].folder) is None:
         unit = "phones" if isinstance(config, PhoneConfig) else "words"
         data_card.write(outcomes[0].folder, data_card.card(config.data.path, folds, unit))
+    chosen = _chosen(config, folds, outcomes, medians, won[0].rate)
+    chosen["notes"] += baselines.notes(who)
     if not twin_of:
-        _write(config, folds, outcomes[0], won[0].rate, out / PREDICTIONS / short)
+        official = any(fold.official for fold in folds)
+        to = out / PREDICTIONS / (submission(who, network, config) if official else outcomes[0].folder.name)
+        _write(config, folds, outcomes[0], won[0].rate, to)
+        chosen["predictions"] = str(to)
     each = [{**run.test, "dev": run.dev} for run in won]
     main = next(iter(won[0].test))
     several = f"mean of {len(folds)} folds, the first: " if len(folds) > 1 else ""
     rules = (f"{several}{folds[0].parts.protocol}; {config.rules(folds[0].judged)}", "test")
-    chosen = _chosen(config, folds, outcomes, medians, won[0].rate)
-    return Row.of((name, who), main, each, [chosen], time.perf_counter() - start, to_dict(config), rules, [])
+    settings = to_dict(config)
+    row = Row.of((name, who), main, each, [chosen], time.perf_counter() - start, settings, rules, [])
+    protocol = settings.get("protocol", PUBLISHED)
+    return row if protocol == PUBLISHED else dataclasses.replace(row, variant=protocol)
 
 
 def _chosen(
@@ -166,6 +190,7 @@ def _chosen(
         "layers": [run.shares for run in runs if run.rate == rate],
         "sweeps": [str(outcome.folder) for outcome in outcomes],
         "bad": max(outcome.bad for outcome in outcomes),
+        "changed": departures(config),
         "notes": [*notes, *config.notes(folds)],
     }
     if len(folds) > 1:

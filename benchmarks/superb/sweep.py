@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ...ssl import memory
 from ...ssl.parallel import find_device
-from .stacked import Adam
+from .stacked import LATE, Adam, Epsilon
 
 RESULT, STATE = "sweep.json", "state.pt"
 _EVERY = 30.0  # seconds between lines on a sweep
@@ -35,6 +35,7 @@ class Plan(NamedTuple):
     clip: float  # greatest norm of a head's gradient
     device: str = "auto"
     decay: float = 0.0  # of weights: above 0 is AdamW
+    epsilon: Epsilon = LATE
 
     def evaluated(self, step: int) -> bool:
         """Whether dev is looked at after this step, the first being 1."""
@@ -107,7 +108,7 @@ class _Training:
 
     def __init__(self, probe: Probe, plan: Plan) -> None:
         self.probe, self.plan = probe, plan
-        self.adam = Adam(list(probe.heads.parameters()), plan.rates, plan.clip, plan.decay)
+        self.adam = Adam(list(probe.heads.parameters()), plan.rates, plan.clip, plan.decay, plan.epsilon)
         self.step = 0
         self.best = {name: value.clone() for name, value in probe.heads.state_dict().items()}
         self.best_dev = torch.full((len(plan.seeds), len(plan.rates)), -torch.inf, dtype=torch.float64)

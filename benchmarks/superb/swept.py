@@ -7,13 +7,14 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from ...ssl.config import Config, to_dict
 from ...ssl.encoder import Backbone
 from ...ssl.parallel import find_device
 from .clips import Clips
 from .featurizer import FeaturizerConfig, hop
+from .stacked import LATE, Epsilon
 from .states import Online, Precision, Reading, States
 from .store import StoreConfig, open_states
 from .sweep import RESULT, Plan, Probe, Run, sweep
@@ -21,6 +22,8 @@ from .utterances import Parts
 
 GRID = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # SUPERB: five values on a log grid; their ends are not published
 LEFT_OUT = "left_out.json"
+# Settings that may differ while a score is SUPERB's: where data, states and models lie, what computes, what is tried.
+_FREE = ("data", "store", "device", "grid", "beam.lm", "beam.words")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,8 @@ class Fold(NamedTuple):
 class Prepared(ABC):
     """A fold whose clips are known, until the encoder has read them."""
 
+    key: str = ""  # changes with what else decides a sweep: neither settings nor data, such as a file's content
+
     @abstractmethod
     def probe(self, states: States, reading: Reading, plan: Plan) -> Probe:
         """What the sweep trains. Raises ValueError if clips that are needed cannot be read."""
@@ -54,6 +59,7 @@ class SweptConfig(Config, ABC):
     pooled: ClassVar[bool]  # whether heads need no more than the mean of each clip's frames
     gain: ClassVar[float] = 0.0  # decibels
     decay: ClassVar[float] = 0.0  # of heads' weights: above 0 is AdamW
+    epsilon: ClassVar[Epsilon] = LATE
 
     data: CorpusConfig = CorpusConfig()
     featurizer: FeaturizerConfig = FeaturizerConfig()
@@ -79,7 +85,8 @@ class SweptConfig(Config, ABC):
 
     def plan(self, seeds: Sequence[int]) -> Plan:
         """How the heads are trained."""
-        return Plan(self.rates(), tuple(seeds), self.steps, self.evaluations, self.clip, self.device, self.decay)
+        optimiser = self.decay, self.epsilon
+        return Plan(self.rates(), tuple(seeds), self.steps, self.evaluations, self.clip, self.device, *optimiser)
 
     def rules(self, judged: str = "dev") -> str:
         """One line on how heads are trained and chosen, to be printed beside every score."""
@@ -91,7 +98,9 @@ class SweptConfig(Config, ABC):
             "layer": f"layer {self.featurizer.layer}",
             "concat": "all layers side by side",
         }[self.featurizer.kind] + (", normalised" if self.featurizer.normalize else "")
-        return f"frozen, {layers}; {self.steps} steps of {self.batch}{changed}, best of {judged}; {how}"
+        others = [f"{name} {words}" for name, words in departures(self).items() if name not in ("steps", "lr")]
+        rest = f"; not as published: {', '.join(others)}" if others else ""
+        return f"frozen, {layers}; {self.steps} steps of {self.batch}{changed}, best of {judged}; {how}{rest}"
 
     @abstractmethod
     def folds(self) -> list[Fold]:
@@ -108,6 +117,30 @@ class SweptConfig(Config, ABC):
     @abstractmethod
     def write(self, fold: Fold, folder: Path, run: Run, to: Path) -> None:
         """Writes what a run says of the fold's test part, from the sweep's folder, in the leaderboard's form."""
+
+
+def departures(config: Config) -> dict[str, str]:
+    """The settings of a task that are not the published ones: of each its value and, in brackets, the published."""
+    words = {None: "a sweep", (): "all"}  # what a default that is no value stands for
+    return {
+        name: f"{words.get(one, one)} ({words.get(other, other)})" for name, (one, other) in _changed(config).items()
+    }
+
+
+def _changed(config: Config) -> dict[str, tuple[Any, Any]]:
+    """The settings of a task that are not the published ones: their values and the published."""
+    published = _flat(type(config)())
+    return {name: (value, published[name]) for name, value in _flat(config).items() if value != published[name]}
+
+
+def _flat(config: Config, before: str = "") -> dict[str, Any]:
+    """Settings by names such as featurizer.kind."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        name, value = f"{before}{field.name}", config.__dict__[field.name]
+        if name not in _FREE:
+            found |= _flat(value, f"{name}.") if isinstance(value, Config) else {name: value}
+    return found
 
 
 class Outcome(NamedTuple):
@@ -138,7 +171,7 @@ def evaluate(
     clips = Clips(config.gain, hop(backbone.front_end))
     prepared = [config.prepare(fold, clips) for fold in folds]
     settings = {name: value for name, value in to_dict(config).items() if name not in ("data", "store", "device")}
-    truth = [_truth(fold.parts) for fold in folds]
+    truth = [_truth(fold.parts) + one.key for fold, one in zip(folds, prepared, strict=True)]
     about = json.dumps([reading.key(), clips.hash(), settings, config.store.dtype, list(seeds), truth])
     folder = folder.with_name(f"{folder.name}-{hashlib.blake2b(about.encode(), digest_size=4).hexdigest()}")
     plan = config.plan(seeds)
@@ -165,6 +198,17 @@ def _truth(parts: Parts) -> str:
 def folder_name(who: str) -> str:
     """What an encoder's folders are called."""
     return who.strip("/").replace("/", "-").replace(":", "-").replace(" ", "-")[-40:]
+
+
+def submission(who: str, backbone: Backbone, config: Config) -> str:
+    """What the folder of an encoder's predictions for the leaderboard is called.
+
+    Tasks share it, as they are handed in together, unless the encoder's weights differ, or what departs from the
+    published settings: then an older run's predictions would be packed among the others.
+    """
+    changed = {name: value for name, (value, _) in _changed(config).items()}
+    about = [Reading.of(backbone, FeaturizerConfig(), False, "fp32").key(), changed]
+    return f"{folder_name(who)}-{hashlib.blake2b(json.dumps(about).encode(), digest_size=4).hexdigest()}"
 
 
 def read_runs(folder: Path) -> list[Run]:

@@ -9,6 +9,7 @@ import dataclasses
 from typing import ClassVar, Literal
 
 from . import corpora
+from .order import ACROSS
 from .swept import CorpusConfig, Fold
 from .utterance_config import UtteranceConfig
 from .utterance_probe import Drawing
@@ -77,7 +78,7 @@ class IntentConfig(UtteranceConfig):
         return corpora.intents(self.data.path)
 
     def notes(self, folds: list[Fold]) -> list[str]:
-        return []
+        return [ACROSS]
 
     def pieces(self, part: str, utterance: Utterance) -> list[Utterance]:
         return [utterance]
@@ -108,9 +109,10 @@ class SpeakerConfig(UtteranceConfig):
 
     def notes(self, folds: list[Fold]) -> list[str]:
         if not any((one.end or 0.0) - one.start > self.longest for one in folds[0].parts.train):
-            return []
+            return [ACROSS]
         longer = f"of training clips longer than {self.longest:g} s"
-        return [f"{longer} one of {self.crops} fixed pieces is heard at a time, instead of any; dev and test are whole"]
+        pieces = f"one of {self.crops} fixed pieces is heard at a time, instead of any; dev and test are whole"
+        return [ACROSS, f"{longer} {pieces}"]
 
     def pieces(self, part: str, utterance: Utterance) -> list[Utterance]:
         assert utterance.end is not None
@@ -139,10 +141,10 @@ class EmotionConfig(UtteranceConfig):
     def notes(self, folds: list[Fold]) -> list[str]:
         some = [f"only the folds {', '.join(map(str, self.folds_used))} were used"] if self.folds_used else []
         if self.protocol == "clean":
-            return [*some, "clean: dev is a session of its own"]
+            return [ACROSS, *some, "clean: dev is a session of its own"]
         if folds[0].official:
             some.append("published: dev has the speakers of train; --protocol clean takes a session instead")
-        return some
+        return [ACROSS, *some]
 
     def pieces(self, part: str, utterance: Utterance) -> list[Utterance]:
         return [utterance]

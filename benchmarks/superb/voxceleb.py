@@ -16,6 +16,8 @@ from .utterances import Parts, Slot, Trial, Utterance, checked, leave_out
 SPEAKERS = tuple(f"id{10001 + i}" for i in range(1251))
 FOLDERS = ("dev/wav", "test/wav", "wav")
 PARTS = {"1": "train", "2": "dev", "3": "test"}
+LISTINGS = ("iden_split.txt", "veri_test_class.txt")  # VoxCeleb's name and s3prl's
+TRIALS = ("voxceleb1_test_v2.txt", "veri_test2.txt")  # the same, as s3prl and VoxCeleb call the cleaned list
 
 
 def voxceleb1_identification(root: Path, listing: Path | None = None) -> Parts:
@@ -25,7 +27,7 @@ def voxceleb1_identification(root: Path, listing: Path | None = None) -> Parts:
         root: the folder VoxCeleb1. listing: the identification list; None: it is in root.
     Raises: ValueError, with the line, for rows of another form, speakers that do not exist, or missing test audio.
     """
-    listing = listing or _first(root, ("iden_split.txt", "veri_test_class.txt"))
+    listing = listing or _first(root, LISTINGS)
     parts: dict[str, list[Utterance]] = {"train": [], "dev": [], "test": []}
     skipped: list[tuple[str, str]] = []
     for number, line in numbered_lines(listing):
@@ -49,12 +51,12 @@ def voxceleb1_verification(root: Path, trials: Path | None = None, clean: bool =
     """All clips of the dev folder to learn speakers from, and the trials' clips as test.
 
     Args:
-        trials: the list of trials; None: voxceleb1_test_v2.txt or veri_test.txt in root.
+        trials: the list of trials; None: as `trials_of`.
         clean: a twentieth of the speakers is set apart for dev, with trials of its own (`dev_trials`), so that nothing
             need be chosen on test; the published protocol has no dev and takes the checkpoint that is best on test.
     Raises: ValueError, with the line, for rows of another form or trials of missing clips.
     """
-    trials = trials or _first(root, ("voxceleb1_test_v2.txt", "veri_test.txt"))
+    trials = trials or trials_of(root)
     folder = need_folder(root / "dev" / "wav")
     train = [_utterance(path) for path in sorted(folder.glob("*/*/*.wav"))]
     apart = set_apart((utterance.speaker for utterance in train), 0.05, least=2) if clean else set()
@@ -72,13 +74,21 @@ def voxceleb1_verification(root: Path, trials: Path | None = None, clean: bool =
         pairs.append(Trial(same, test[ends[0]].name, test[ends[1]].name))
     if both := {utterance.speaker for utterance in train} & {utterance.speaker for utterance in test.values()}:
         raise ValueError(f"{trials}: the speaker {min(both)} is in {folder} too, where training would hear it")
-    protocol = f"SUPERB: trains on all of dev, no dev part, {len(pairs)} trials of {trials.name}; best on test is taken"
+    whose = "SUPERB" if trials.name in TRIALS else "not SUPERB's trials"
+    protocol = (
+        f"{whose}: trains on all of dev, no dev part, {len(pairs)} trials of {trials.name}; best on test is taken"
+    )
     if clean:
         protocol = f"clean: {len(apart)} dev speakers set apart with trials of their own; scored on {trials.name}"
     slot = Slot("speaker", tuple(sorted({utterance.speaker for utterance in train})))
     dev_trials = draw_trials(dev) if dev else ()
     parts = Parts(train, dev, list(test.values()), protocol, [], (slot,), tuple(pairs), dev_trials)
     return checked(parts, root)
+
+
+def trials_of(root: Path) -> Path:
+    """The list of trials in VoxCeleb1's folder: SUPERB's, or else the first, uncleaned one. Raises ValueError."""
+    return _first(root, (*TRIALS, "veri_test.txt"))
 
 
 def _utterance(path: Path) -> Utterance:

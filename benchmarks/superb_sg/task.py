@@ -17,6 +17,8 @@ from ..finetune import MissingFiles
 from ..superb.clips import Clips
 from ..superb.featurizer import FeaturizerConfig
 from ..superb.listings import need_folder
+from ..superb.order import ACROSS
+from ..superb.stacked import Epsilon
 from ..superb.states import Reading, States
 from ..superb.sweep import Plan, Probe, Run
 from ..superb.swept import Fold, Prepared, SweptConfig
@@ -41,6 +43,7 @@ class _Prepared(Prepared):
     ) -> None:
         self.parts, self.clips, self.featurizer, self.scoring = parts, clips, featurizer, scoring
         self.batch, self.hidden = sizes
+        self.key = repr(SeparationConfig.epsilon)
 
     def probe(self, states: States, reading: Reading, plan: Plan) -> Probe:
         need_all((one.clip for one in self.parts[2]), states, self.clips)
@@ -66,6 +69,7 @@ class SeparationConfig(SweptConfig, ABC):
 
     pooled: ClassVar[bool] = False
     task: ClassVar[str]
+    epsilon: ClassVar[Epsilon] = Epsilon(1e-7, hat=True)  # of s3prl's own AdamW, which decays nothing
 
     steps: int = 150_000
     batch: int = 8  # mixtures
@@ -83,6 +87,7 @@ class SeparationConfig(SweptConfig, ABC):
         return [
             "s3prl's stft2 recipes (other masks and losses) score higher; the leaderboard's rows are not theirs",
             "where an encoder's frames are more than 320 samples apart, they are repeated and the windows stand closer",
+            ACROSS,
         ]
 
     def prepare(self, fold: Fold, clips: Clips) -> Prepared:
