@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 from ...ssl import draw
 from .featurizer import Featurizer, FeaturizerConfig, concatenate, mix
 from .heads import begin
+from .one_by_one import Lent
 from .spec_augment import SpecAugmentConfig, spec_augment
 from .stacked import Stacked
 
@@ -136,34 +137,14 @@ class RecurrentHeads(CtcHeads):
         super().__init__()
         self.count, self.augment = heads, augment
         self.stacked = Stacked(make, seeds, heads)
-        self._lent = (make(),)  # in a tuple, as its parameters are none of this module's
-
-    def _lend(self, group: int, head: int) -> Recurrent:
-        """The network, with a head's parameters and no gradients."""
-        net = self._lent[0].to(self.stacked.device)
-        with torch.no_grad():
-            for mine, stack in zip(net.parameters(), self.stacked.values.values(), strict=True):
-                mine.copy_(stack[group, head])
-        net.zero_grad()
-        return net
+        self.lent = Lent(self.stacked, make())
 
     def learn(self, group: int, x: Tensor, lengths: Sequence[int], loss: Loss, key: int) -> Tensor:
-        losses = []
-        for head in range(self.count):
-            net = self._lend(group, head)
-            one = loss(net(x, lengths, key, self.augment)[None])
-            one.sum().backward()
-            losses.append(one.detach())
-            for mine, stack in zip(net.parameters(), self.stacked.values.values(), strict=True):
-                if stack.grad is None:
-                    stack.grad = torch.zeros_like(stack)
-                assert mine.grad is not None
-                stack.grad[group, head] += mine.grad
-        return torch.cat(losses)
+        return self.lent.learn(group, lambda net: loss(net(x, lengths, key, self.augment)[None])[0])
 
     @torch.no_grad()
     def logits(self, group: int, head: int, x: Tensor, lengths: Sequence[int]) -> Tensor:
-        return self._lend(group, head)(x, lengths)
+        return self.lent.to(group, head)(x, lengths)
 
     def shares(self) -> Tensor | None:
         return self.stacked.shares()

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 
 from ...ssl import draw
 from ..superb.featurizer import Featurizer, FeaturizerConfig
+from ..superb.one_by_one import Lent
 from ..superb.stacked import Stacked
 from .stft import BINS
 
@@ -99,19 +100,11 @@ class SeparatorHeads(nn.Module):
     def __init__(self, make: Callable[[], Separator], seeds: Sequence[int], heads: int) -> None:
         super().__init__()
         self.stacked = Stacked(make, seeds, heads)
-        self._lent = (make(),)  # in a tuple, as its parameters are none of this module's
+        self.lent = Lent(self.stacked, make())
 
     @property
     def device(self) -> torch.device:
         return self.stacked.device
-
-    def _lend(self, group: int, head: int) -> Separator:
-        net = self._lent[0].to(self.device)
-        with torch.no_grad():
-            for mine, stack in zip(net.parameters(), self.stacked.values.values(), strict=True):
-                mine.copy_(stack[group, head])
-        net.zero_grad()
-        return net
 
     def learn(
         self, group: int, x: Tensor, lengths: Sequence[int], loss: Callable[[Tensor], Tensor], key: int
@@ -122,20 +115,9 @@ class SeparatorHeads(nn.Module):
             loss: of masks (N, R, F), (). key: of dropout.
         Returns: (K,) the heads' losses, without a graph.
         """
-        losses = []
-        for head in range(self.stacked.shape[1]):
-            net = self._lend(group, head)
-            one = loss(net(x, lengths, key))
-            one.backward()
-            losses.append(one.detach())
-            for mine, stack in zip(net.parameters(), self.stacked.values.values(), strict=True):
-                if stack.grad is None:
-                    stack.grad = torch.zeros_like(stack)
-                assert mine.grad is not None
-                stack.grad[group, head] += mine.grad
-        return torch.stack(losses)
+        return self.lent.learn(group, lambda net: loss(net(x, lengths, key)))
 
     @torch.no_grad()
     def masks(self, group: int, head: int, x: Tensor, lengths: Sequence[int]) -> Tensor:
         """(N, R, F) of one head, when nothing is random."""
-        return self._lend(group, head)(x, lengths)
+        return self.lent.to(group, head)(x, lengths)
