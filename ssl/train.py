@@ -316,9 +316,7 @@ class _Run:
         row: dict[str, Any] = {"step": pending.step, **dict(zip(pending.scalars, numbers, strict=True))}
         row["lr"] = pending.rate
         rate = self.monitor.rate(size)
-        reached = rate * self.flops / parallel.world()
-        self.peak = max(self.peak, reached)  # it was measured once, perhaps while others were at work
-        known = {"rate": rate, "mfu": reached / self.peak}
+        known = {"rate": rate, "mfu": rate * self.flops / self.peak / parallel.world()}
         row |= {name: value for name, value in known.items() if math.isfinite(value)}
         row["time"] = time.time()
         self._name_bad(pending.shares)
