@@ -17,10 +17,9 @@ from .packing import Rows
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # queries, keys, values (N, H, d) to (N, H, d)
 
-# Rows shorter than this share of the longest of a group open a new group. Attention costs the square of the length, a
-# group more some twenty calls.
-_WASTE = 0.85
-_WASTE_LONG, _LONG = 1.0, 256
+# Pairs of positions that the padding of a group may cost: attention costs the square of the length, and one group more
+# some forty calls forward and backward, which on a CPU take as long as this many pairs (of 12 heads of 32 or 64).
+_PADDING = 2000
 
 
 def fused(rows: Rows, causal: bool, rate: float, dtype: torch.dtype) -> Attend:
@@ -94,12 +93,14 @@ def _groups(rows: Rows) -> tuple[list[Group], Tensor, Tensor]:
 def _make_groups(rows: Rows) -> tuple[list[Group], Tensor, Tensor]:
     order = sorted(range(len(rows.lengths)), key=lambda r: -rows.lengths[r])
     members: list[list[int]] = []
+    padding = 0
     for r in order:
-        longest = rows.lengths[members[-1][0]] if members else 0
-        if members and rows.lengths[r] >= (_WASTE_LONG if longest > _LONG else _WASTE) * longest:
+        padding += rows.lengths[members[-1][0]] ** 2 - rows.lengths[r] ** 2 if members else 0
+        if members and padding <= _PADDING:
             members[-1].append(r)
         else:
             members.append([r])
+            padding = 0
     groups: list[Group] = []
     laid: list[Tensor] = []
     restore = torch.empty(rows.total, dtype=torch.int64)
