@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-IN_BENCHMARKS = ("benchmarks/speed", "benchmarks/s3prl", "benchmarks/superb", "benchmarks/superb_sg", "benchmarks/text")
+IN_BENCHMARKS = (
+    "benchmarks/speed",
+    "benchmarks/s3prl",
+    "benchmarks/superb",
+    "benchmarks/superb/layouts",
+    "benchmarks/superb_sg",
+    "benchmarks/text",
+)
 FOLDERS = ("ssl", "ssl/objectives", "text", "speech", "vision", "benchmarks", *IN_BENCHMARKS, "tests")
 SOURCES = sorted(
     path for folder in ("", *FOLDERS) for path in (ROOT / folder).glob("*.py") if path.parent != ROOT / "tests"

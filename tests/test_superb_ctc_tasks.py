@@ -19,8 +19,8 @@ from pluri.benchmarks.superb import suite
 from pluri.benchmarks.superb.ctc_beam import BeamConfig
 from pluri.benchmarks.superb.ctc_probe import CtcProbe
 from pluri.benchmarks.superb.ctc_tasks import LetterConfig, PhoneConfig, SlotConfig
+from pluri.benchmarks.superb.layouts.snips import VOICES
 from pluri.benchmarks.superb.predictions import read_pairs
-from pluri.benchmarks.superb.snips import VOICES
 from pluri.benchmarks.superb.spec_augment import SpecAugmentConfig
 from pluri.benchmarks.superb.store import StoreConfig
 from pluri.benchmarks.superb.sweep import STATE

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from pluri.benchmarks.superb.an4 import an4, an4_identification, an4_verification
-from pluri.benchmarks.superb.fluent import fluent_speech_commands
-from pluri.benchmarks.superb.fsdd import fsdd
-from pluri.benchmarks.superb.librispeech import librispeech
+from pluri.benchmarks.superb.layouts.an4 import an4, an4_identification, an4_verification
+from pluri.benchmarks.superb.layouts.fluent import fluent_speech_commands
+from pluri.benchmarks.superb.layouts.fsdd import fsdd
+from pluri.benchmarks.superb.layouts.librispeech import librispeech
+from pluri.benchmarks.superb.layouts.snips import VOICES, audio_snips
+from pluri.benchmarks.superb.layouts.speech_commands import KEYWORDS, part_of, speech_commands
 from pluri.benchmarks.superb.predictions import name_of
-from pluri.benchmarks.superb.snips import VOICES, audio_snips
-from pluri.benchmarks.superb.speech_commands import KEYWORDS, part_of, speech_commands
 from pluri.benchmarks.superb.utterances import Utterance, file_lengths, fixed_crops, measured
 from pluri.speech import audio
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from pluri.benchmarks.superb.manifest import diarized, labelled, searched, transcribed, verified
+from pluri.benchmarks.superb.layouts.manifest import diarized, labelled, searched, transcribed, verified
 from pluri.benchmarks.superb.rttm import Turn
 from pluri.benchmarks.superb.utterances import measured
 

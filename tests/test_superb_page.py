@@ -22,9 +22,9 @@ from pluri.benchmarks.superb.data_card import Card
 from pluri.benchmarks.superb.diarization import tally_frames, turns_of
 from pluri.benchmarks.superb.errors import edits
 from pluri.benchmarks.superb.featurizer import FeaturizerConfig
+from pluri.benchmarks.superb.layouts.quesst14 import Search
 from pluri.benchmarks.superb.pictures import page
 from pluri.benchmarks.superb.qbe_search import SearchConfig
-from pluri.benchmarks.superb.quesst14 import Search
 from pluri.benchmarks.superb.rttm import Turn
 from pluri.benchmarks.superb.sd_chunks import RATE
 from pluri.benchmarks.superb.sd_probe import HOP, write_probabilities

@@ -16,8 +16,8 @@ from pluri.benchmarks.finetune import MissingFiles
 from pluri.benchmarks.superb import corpora, qbe_search, suite
 from pluri.benchmarks.superb.clips import Clips
 from pluri.benchmarks.superb.featurizer import FeaturizerConfig
+from pluri.benchmarks.superb.layouts.quesst14 import Search
 from pluri.benchmarks.superb.qbe_search import GAIN, SearchConfig, find, values
-from pluri.benchmarks.superb.quesst14 import Search
 from pluri.benchmarks.superb.states import Reading
 from pluri.benchmarks.superb.store import StoreConfig
 from pluri.benchmarks.superb.swept import CorpusConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pluri.benchmarks.superb.an4 import an4
+from pluri.benchmarks.superb.layouts.an4 import an4
 from pluri.benchmarks.superb.slots import read_slots
 from pluri.benchmarks.superb.targets import (
     LETTERS,

@@ -19,9 +19,9 @@ from pluri.benchmarks.finetune import MissingFiles
 from pluri.benchmarks.superb import suite
 from pluri.benchmarks.superb.asv_task import TrialCorpusConfig, VerificationConfig
 from pluri.benchmarks.superb.clips import Clips
+from pluri.benchmarks.superb.layouts.speech_commands import KEYWORDS, NOISE, part_of
 from pluri.benchmarks.superb.order import ACROSS
 from pluri.benchmarks.superb.predictions import read_intents, read_pairs
-from pluri.benchmarks.superb.speech_commands import KEYWORDS, NOISE, part_of
 from pluri.benchmarks.superb.states import Reading
 from pluri.benchmarks.superb.store import StoreConfig
 from pluri.benchmarks.superb.sweep import RESULT

@@ -9,7 +9,7 @@ import itertools
 import shutil
 from pathlib import Path
 
-from ..superb.speech_commands import KEYWORDS, NOISE, part_of
+from ..superb.layouts.speech_commands import KEYWORDS, NOISE, part_of
 from ..superb.utterances import Parts, Utterance, file_lengths
 
 TRAIN, TEST = "train", "test"

@@ -4,23 +4,23 @@
 from pathlib import Path
 
 from ..finetune import MissingFiles
-from .ami import ami
-from .an4 import SPELLED, an4, an4_identification, an4_verification
-from .emodb import emodb
-from .fluent import SLOTS, fluent_speech_commands
-from .fsdd import fsdd
-from .iemocap import FOLDS, iemocap
-from .librimix import is_libri2mix, librimix
-from .librispeech import librispeech
-from .listings import need_folder
-from .manifest import diarized, labelled, searched, transcribed, verified
-from .quesst14 import Search, quesst14
-from .snips import audio_snips
-from .speech_commands import NOISE, is_published, speech_commands
+from .layouts.ami import ami
+from .layouts.an4 import SPELLED, an4, an4_identification, an4_verification
+from .layouts.emodb import emodb
+from .layouts.fluent import SLOTS, fluent_speech_commands
+from .layouts.fsdd import fsdd
+from .layouts.iemocap import FOLDS, iemocap
+from .layouts.librimix import is_libri2mix, librimix
+from .layouts.librispeech import librispeech
+from .layouts.listings import need_folder
+from .layouts.manifest import diarized, labelled, searched, transcribed, verified
+from .layouts.quesst14 import Search, quesst14
+from .layouts.snips import audio_snips
+from .layouts.speech_commands import NOISE, is_published, speech_commands
+from .layouts.voxceleb import LISTINGS, TRIALS, trials_of, voxceleb1_identification, voxceleb1_verification
 from .swept import Fold
 from .targets import read_lexicon
 from .utterances import Parts, measured
-from .voxceleb import LISTINGS, TRIALS, trials_of, voxceleb1_identification, voxceleb1_verification
 
 TABLES = (".tsv", ".csv", ".jsonl")
 SUBSETS = (("train-clean-100",), ("dev-clean",), ("test-clean",))  # of LibriSpeech, for train, dev and test

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...ssl.config import Config
 from .ctc_probe import Decoder
-from .listings import numbered_lines
+from .layouts.listings import numbered_lines
 from .targets import Vocabulary, letters_of
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ...speech.audio import RATE
 from ..report import Page
-from .quesst14 import Search
+from .layouts.quesst14 import Search
 from .swept import Fold
 from .utterances import Utterance, file_lengths
 

@@ -19,7 +19,7 @@ from ...ssl.encoder import Backbone
 from ...ssl.parallel import find_device
 from .clips import Clips
 from .featurizer import FeaturizerConfig
-from .quesst14 import Search
+from .layouts.quesst14 import Search
 from .spoken_terms import search, standardise
 from .states import Precision, Reading, States
 from .store import StoreConfig, open_states

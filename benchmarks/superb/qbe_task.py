@@ -6,50 +6,37 @@ OUT/superb-qbe/ENCODER-HASH holds the search, OUT/predictions/ENCODER-HASH the s
 """
 
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 from ...ssl.config import to_dict
-from .. import tuned
-from ..encoders import load, random_twin
 from ..scores import Row
 from . import baselines
+from .entrant import Entrant
+from .layouts.quesst14 import Search
 from .predictions import FILES, pack
 from .qbe_search import Found, SearchConfig, find
-from .quesst14 import Search
-from .swept import departures, folder_name, submission
+from .swept import departures, submission
 from .term_value import write_stdlist
 
 
-def row(
-    name: str,
-    config: SearchConfig,
-    data: tuple[Search, bool],
-    who: str,
-    seeds: int,
-    out: Path,
-    say: Callable[[str], None],
-    twin_of: str,
-) -> Row:
-    """An encoder's row, or that of its random twins.
+def row(name: str, config: SearchConfig, data: tuple[Search, bool], entrant: Entrant) -> Row:
+    """An encoder's row, or that of its random twins; seeds are of the twins, as nothing else is drawn.
 
     Args:
-        data: what is searched, and whether it is what the leaderboard scores. seeds: of twins; nothing else is drawn.
+        data: what is searched, and whether it is what the leaderboard scores.
     Raises: ValueError if there is no truth to score by, or audio that cannot be read.
     """
     start = time.perf_counter()
     wanted, official = data
-    folder = out / name.replace("/", "-") / folder_name(tuned.TWIN if twin_of else who)
-    backbones = [random_twin(load(twin_of), seed) for seed in range(seeds)] if twin_of else [load(who)]
+    who, out = entrant.who, entrant.out
     each, chosen = [], []
-    for backbone in backbones:
-        found, place = find(config, wanted, backbone, folder, out, say)
+    for backbone, _ in entrant.backbones():
+        found, place = find(config, wanted, backbone, entrant.folder(name), out, entrant.say)
         grid = [{"layer": int(layer), "dev": value} for layer, value in found.dev.items()]
         each.append({**found.test, "dev": max(found.dev.values())})
         how = {"layer": found.layer, "by": "dev MTWV", "grid": grid, "layers": [], "sweeps": [str(place)]}
         notes = [*_notes(found, wanted), *baselines.notes(who)]
         chosen.append({**how, "bad": 0, "changed": departures(config), "notes": notes})
-        if not twin_of:
+        if not entrant.twin_of:
             to = out / "predictions" / (submission(who, backbone, config) if official else place.name)
             chosen[-1]["predictions"] = str(to)
             path = to / "predict" / FILES["qbe"] if official else to / "qbe.stdlist.xml"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .listings import numbered_lines, seconds
+from .layouts.listings import numbered_lines, seconds
 
 
 class Turn(NamedTuple):

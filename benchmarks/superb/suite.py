@@ -15,27 +15,27 @@ from pathlib import Path
 from typing import Any
 
 from ...ssl.config import to_dict
-from .. import scores, tuned
-from ..encoders import load, random_twin
+from .. import scores
+from ..encoders import load
 from ..finetune import MissingFiles
 from ..scores import Row
 from . import baselines, corpora, data_card, mistakes, worst
 from .ctc_tasks import PhoneConfig
+from .entrant import Entrant
+from .layouts.quesst14 import Search
 from .pictures import page
 from .predictions import pack
 from .qbe_search import FOUND, SearchConfig
 from .qbe_task import row as search_row
-from .quesst14 import Search
 from .sweep import choose
-from .swept import Fold, Outcome, SweptConfig, departures, folder_name, submission
+from .swept import Fold, Outcome, SweptConfig, departures, submission
 from .swept import evaluate as evaluate_one
 
 PREDICTIONS = "predictions"
 PUBLISHED = "published"  # the protocol that needs no name
 FLOOR = "fbank_no_cmvn"  # what the leaderboard's row FBANK seems to be
 
-# Makes the row of an encoder: its name, seeds, folder, where lines for the user go, and whose twin it is, if it is one.
-Maker = Callable[[str, int, Path, Callable[[str], None], str], Row]
+Maker = Callable[[Entrant], Row]
 
 
 def evaluate(
@@ -55,11 +55,10 @@ def evaluate(
     """
     rows: list[Row] = []
     for make in _readable(configs, say):
-        mine = [make(encoder, seeds, out, say, "")]
-        backbone = load(encoder)
-        if beside and backbone.encoder.config.depth:
-            mine.append(make(f"{tuned.TWIN} of {folder_name(encoder)}", seeds, out, say, encoder))
-            mine.append(make(FLOOR, seeds, out, say, ""))
+        entrant = Entrant(encoder, seeds, out, say)
+        mine = [make(entrant)]
+        if beside and load(encoder).encoder.config.depth:
+            mine += [make(entrant.twins()), make(dataclasses.replace(entrant, who=FLOOR))]
         scores.write(out, mine)
         say(scores.table(mine))
         rows += mine
@@ -96,57 +95,37 @@ def _task(name: str, config: SweptConfig | SearchConfig) -> Maker:
     return partial(_row, name, config, config.folds())
 
 
-def _search_row(
-    name: str,
-    config: SearchConfig,
-    data: tuple[Search, bool],
-    who: str,
-    seeds: int,
-    out: Path,
-    say: Callable[[str], None],
-    twin_of: str,
-) -> Row:
+def _search_row(name: str, config: SearchConfig, data: tuple[Search, bool], entrant: Entrant) -> Row:
     """An encoder's row of QbE; beside its search stand what the data was and the worst false alarms."""
-    row = search_row(name, config, data, who, seeds, out, say, twin_of)
+    row = search_row(name, config, data, entrant)
     folder = Path(row.chosen[0]["sweeps"][0])
     if data_card.read(folder) is None:
         data_card.write(folder, data_card.search_card(config.data.path, *data))
-    if not twin_of:
+    if not entrant.twin_of:
         found = json.loads((folder / FOUND).read_text())
         mistakes.write(folder, [worst.false_alarms(data[0], found["scores"])])
     return row
 
 
-def _row(
-    name: str,
-    config: SweptConfig,
-    folds: list[Fold],
-    who: str,
-    seeds: int,
-    out: Path,
-    say: Callable[[str], None],
-    twin_of: str,
-) -> Row:
+def _row(name: str, config: SweptConfig, folds: list[Fold], entrant: Entrant) -> Row:
     """An encoder's row: its sweep, the learning rate that is best on dev, and what its heads say of test."""
     start = time.perf_counter()
-    folder = out / name.replace("/", "-") / folder_name(tuned.TWIN if twin_of else who)
-    network = load(twin_of or who)
-    if twin_of:
-        outcomes = [
-            evaluate_one(config, folds, random_twin(network, seed), [seed], folder, out, say) for seed in range(seeds)
-        ]
-    else:
-        outcomes = [evaluate_one(config, folds, network, range(seeds), folder, out, say)]
+    out, folder = entrant.out, entrant.folder(name)
+    outcomes = [
+        evaluate_one(config, folds, backbone, seeds, folder, out, entrant.say)
+        for backbone, seeds in entrant.backbones()
+    ]
     runs = [run for outcome in outcomes for run in outcome.runs]
     won, medians = choose(runs)
     if data_card.read(outcomes[0].folder) is None:
         unit = "phones" if isinstance(config, PhoneConfig) else "words"
         data_card.write(outcomes[0].folder, data_card.card(config.data.path, folds, unit))
     chosen = _chosen(config, folds, outcomes, medians, won[0].rate)
-    chosen["notes"] += baselines.notes(who)
-    if not twin_of:
+    chosen["notes"] += baselines.notes(entrant.who)
+    if not entrant.twin_of:
         official = any(fold.official for fold in folds)
-        to = out / PREDICTIONS / (submission(who, network, config) if official else outcomes[0].folder.name)
+        network = load(entrant.who)
+        to = out / PREDICTIONS / (submission(entrant.who, network, config) if official else outcomes[0].folder.name)
         _write(config, folds, outcomes[0], won[0].rate, to)
         chosen["predictions"] = str(to)
     each = [{**run.test, "dev": run.dev} for run in won]
@@ -154,7 +133,7 @@ def _row(
     several = f"mean of {len(folds)} folds, the first: " if len(folds) > 1 else ""
     rules = (f"{several}{folds[0].parts.protocol}; {config.rules(folds[0].judged)}", "test")
     settings = to_dict(config)
-    row = Row.of((name, who), main, each, [chosen], time.perf_counter() - start, settings, rules, [])
+    row = Row.of((name, entrant.who), main, each, [chosen], time.perf_counter() - start, settings, rules, [])
     protocol = settings.get("protocol", PUBLISHED)
     return row if protocol == PUBLISHED else dataclasses.replace(row, variant=protocol)
 

@@ -5,7 +5,7 @@ import math
 import random
 from pathlib import Path
 
-from .listings import numbered_lines
+from .layouts.listings import numbered_lines
 from .utterances import Parts, Trial, Utterance
 
 

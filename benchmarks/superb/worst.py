@@ -15,8 +15,8 @@ from .asv_task import VerificationConfig
 from .ctc_config import CtcConfig
 from .diarization import Setting, decide, turns_of
 from .errors import edits
+from .layouts.quesst14 import Search
 from .mistakes import Example, Mistakes
-from .quesst14 import Search
 from .rttm import Turn
 from .sd_chunks import RATE
 from .sd_probe import HOP, read_probabilities

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..superb.errors import character_error_rate, word_error_rate
-from ..superb.listings import need_folder, table
+from ..superb.layouts.listings import need_folder, table
 from ..superb.utterances import Parts, Utterance, checked, leave_out
 
 LANGUAGES = ("es", "zh-CN", "ar")

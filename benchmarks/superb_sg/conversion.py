@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from ..superb.listings import need_folder, numbered_lines
+from ..superb.layouts.listings import need_folder, numbered_lines
 from ..superb.utterances import Parts, Utterance, checked, leave_out
 
 TARGETS = ("TEF1", "TEF2", "TEM1", "TEM2")

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from ..superb.listings import need_folder
+from ..superb.layouts.listings import need_folder
 from ..superb.utterances import Parts, Utterance, checked, file_lengths, leave_out, measured
 
 DEV_SPEAKERS = ("p226", "p287")  # of Voicebank's 28 training speakers

@@ -16,7 +16,7 @@ import numpy as np
 from ..finetune import MissingFiles
 from ..superb.clips import Clips
 from ..superb.featurizer import FeaturizerConfig
-from ..superb.listings import need_folder
+from ..superb.layouts.listings import need_folder
 from ..superb.order import ACROSS
 from ..superb.stacked import Epsilon
 from ..superb.states import Reading, States

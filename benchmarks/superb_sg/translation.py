@@ -11,7 +11,7 @@ import string
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..superb.listings import need_folder, table
+from ..superb.layouts.listings import need_folder, table
 from ..superb.utterances import Parts, Utterance, checked, leave_out
 
 RATIO = 5  # words of one side to one of the other

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
+from ..utterances import Parts, Slot, Utterance, checked, leave_out
 from .listings import need_folder
-from .utterances import Parts, Slot, Utterance, checked, leave_out
 
 EMOTIONS = Slot("emotion", ("neu", "hap", "ang", "sad"))
 MEANT = {"neu": "neu", "hap": "hap", "exc": "hap", "ang": "ang", "sad": "sad"}  # other labels are not used

@@ -8,10 +8,10 @@ Both as in s3prl@ec8064b, downstream/voxceleb1 and downstream/sv_voxceleb1.
 
 from pathlib import Path
 
-from .apart import set_apart
+from ..apart import set_apart
+from ..trials import draw_trials, read_trials
+from ..utterances import Parts, Slot, Trial, Utterance, checked, leave_out
 from .listings import need_folder, numbered_lines
-from .trials import draw_trials, read_trials
-from .utterances import Parts, Slot, Trial, Utterance, checked, leave_out
 
 SPEAKERS = tuple(f"id{10001 + i}" for i in range(1251))
 FOLDERS = ("dev/wav", "test/wav", "wav")

@@ -7,8 +7,8 @@ Burkhardt et al. 2005 (Interspeech, "A database of German emotional speech"); na
 import re
 from pathlib import Path
 
+from ..utterances import Parts, Slot, Utterance, checked
 from .listings import need_folder
-from .utterances import Parts, Slot, Utterance, checked
 
 EMOTIONS = {
     "W": "anger",

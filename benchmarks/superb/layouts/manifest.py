@@ -6,11 +6,11 @@ Further columns may be split, speaker, start and end (seconds); `manifest_rows.p
 
 from pathlib import Path
 
+from ..rttm import Turn
+from ..trials import draw_trials, with_trials
+from ..utterances import Parts, Slot, Utterance, checked
 from .manifest_rows import SPLITS, Row, read_rows, split_rows
 from .quesst14 import Search
-from .rttm import Turn
-from .trials import draw_trials, with_trials
-from .utterances import Parts, Slot, Utterance, checked
 
 
 def labelled(path: Path, slots: tuple[str, ...] = ("label",), apart: bool = False) -> Parts:

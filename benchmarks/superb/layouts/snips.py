@@ -8,8 +8,8 @@ Lai et al. 2021 (arXiv:2010.13105).
 
 from pathlib import Path
 
+from ..utterances import Parts, Slot, Utterance, checked, leave_out
 from .listings import need_folder, numbered_lines
-from .utterances import Parts, Slot, Utterance, checked, leave_out
 
 VOICES = {
     "train": ("Ivy", "Joanna", "Joey", "Justin", "Kendra", "Kimberly", "Matthew", "Salli"),

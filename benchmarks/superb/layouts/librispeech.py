@@ -7,8 +7,8 @@ test-clean. Layout: Panayotov et al. 2015 (openslr.org/12) and its README.TXT.
 
 from pathlib import Path
 
+from ..utterances import Parts, Utterance, checked, leave_out
 from .listings import need_folder, numbered_lines
-from .utterances import Parts, Utterance, checked, leave_out
 
 
 def librispeech(

@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from ..utterances import Parts, Slot, Utterance, checked
 from .listings import need_folder
-from .utterances import Parts, Slot, Utterance, checked
 
 
 def fsdd(root: Path, target: Literal["digit", "speaker"] = "digit") -> Parts:

@@ -6,9 +6,9 @@ Layout: github.com/pyannote/pyannote-audio, its debug set of AMI excerpts (Carle
 
 from pathlib import Path
 
+from ..rttm import read_rttm, read_uem
+from ..utterances import Parts, Utterance, checked, leave_out
 from .listings import need_folder, numbered_lines
-from .rttm import read_rttm, read_uem
-from .utterances import Parts, Utterance, checked, leave_out
 
 
 def ami(root: Path) -> Parts:

@@ -10,8 +10,8 @@ QUERY ...`, where NO_KEYWORD stands for none (known from programs that read it; 
 from pathlib import Path
 from typing import NamedTuple
 
+from ..utterances import Utterance
 from .listings import numbered_lines
-from .utterances import Utterance
 
 LANGUAGE = "nnenglish"
 

@@ -9,10 +9,10 @@ split without dev, a tenth of train becomes dev.
 from pathlib import Path
 from typing import NamedTuple
 
-from ...ssl.data import held_out
-from .apart import set_apart
+from ....ssl.data import held_out
+from ..apart import set_apart
+from ..utterances import Utterance, leave_out
 from .listings import seconds, table
-from .utterances import Utterance, leave_out
 
 TEST, DEV = 0.2, 0.1  # shares
 SPLITS = {"train": "train", **dict.fromkeys(("dev", "valid", "val", "validation"), "dev"), "test": "test"}

@@ -7,10 +7,10 @@ Layout: the archives an4_sphere and an4_raw of the CMU Sphinx group (github.com/
 import re
 from pathlib import Path
 
-from .apart import set_apart
+from ..apart import set_apart
+from ..trials import draw_trials, with_trials
+from ..utterances import Parts, Slot, Utterance, checked, leave_out
 from .listings import numbered_lines
-from .trials import draw_trials, with_trials
-from .utterances import Parts, Slot, Utterance, checked, leave_out
 
 AUDIO = (".wav", ".sph", ".flac")
 # an4.dic has the article first, but A is a spelled letter in all of AN4's utterances but one.

@@ -8,8 +8,8 @@ scores the separate test archive; facts checked in s3prl@ec8064b, downstream/spe
 import hashlib
 from pathlib import Path
 
+from ..utterances import Parts, Slot, Utterance, checked, leave_out
 from .listings import need_folder, numbered_lines
-from .utterances import Parts, Slot, Utterance, checked, leave_out
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 UNKNOWN, SILENCE = "_unknown_", "_silence_"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..text.examples import json_rows, text_of
+from ...text.examples import json_rows, text_of
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:

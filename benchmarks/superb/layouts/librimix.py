@@ -9,9 +9,9 @@ import re
 from collections import deque
 from pathlib import Path
 
+from ..rttm import Turn, read_rttm
+from ..utterances import Parts, Utterance, checked, leave_out
 from .listings import need_folder, numbered_lines, seconds
-from .rttm import Turn, read_rttm
-from .utterances import Parts, Utterance, checked, leave_out
 
 # Two utterances of LibriSpeech, such as 4077-13754-0001_5142-33396-0065 (metadata/Libri2Mix of the fork).
 _MIXTURE = re.compile(r"\d+-\d+-\d{4}_\d+-\d+-\d{4}")
