@@ -180,6 +180,8 @@ def test_librispeech_is_read_as_the_leaderboard_wants_it(tmp_path):
     assert rows[0].protocol.startswith("SUPERB: LibriSpeech") and "71 phones" in said
     inside = next((tmp_path / "out" / "predictions").iterdir()) / "predict"
     assert read_pairs(inside / "pr_public" / "predict.ark").keys() == {"20-7-0000", "21-7-0000", "22-7-0000"}
+    (foreign := tmp_path / "own.txt").write_text(LEXICON)
+    assert not of(PhoneConfig(), root, lexicon=foreign).folds()[0].official  # other phones: no leaderboard score
     rows, said = run("superb/asr", of(LetterConfig(), root, steps=2, hidden=8), tmp_path / "out")
     inside = Path(rows[0].chosen[0]["predictions"]) / "predict"  # another number of steps: a folder of its own
     assert (inside / "asr_public" / "predict.ark").is_file() and "2000 samples" in said

@@ -8,6 +8,7 @@ downstream/asr. Its figure on dev is of greedy transcripts, and so is ours; erro
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from . import corpora
@@ -68,7 +69,8 @@ class PhoneConfig(CtcConfig):
             train, dev, test = spoken(parts.train), spoken(parts.dev), spoken(parts.test)
             return parts._replace(train=train, dev=dev, test=test, slots=(slot,))
 
-        return [fold._replace(parts=of(fold.parts)) for fold in folds]
+        own = all(Path(name).name in corpora.LEXICONS for name in self.data.lexicon)
+        return [fold._replace(parts=of(fold.parts), official=fold.official and own) for fold in folds]
 
     def notes(self, folds: list[Fold]) -> list[str]:
         phones = folds[0].parts.slots[0].values
