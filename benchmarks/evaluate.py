@@ -80,6 +80,9 @@ def main(words: list[str]) -> None:
         name: override(task, understood(task, rest, list(found.values())), f"pluri evaluate {name} ENCODER")
         for name, task in found.items()
     }
+    for name, task in found.items():
+        if vars(configs[name]).get("name") != vars(task).get("name"):
+            raise ValueError(f"--name does not choose a task: put it before ENCODER, in the place of {name}")
     _carry_out(configs, encoder, known, Path("runs") / f"{known.task.replace('/', '-')}-{Path(encoder).name}")
 
 

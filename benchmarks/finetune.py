@@ -35,6 +35,10 @@ class Setting(Config):
     eps: float = 1e-8
     clip: float | None = 1.0
 
+    def __post_init__(self) -> None:
+        if self.batch < 1 or not self.epochs > 0 or not self.lr > 0:
+            raise ValueError(f"batch {self.batch}, epochs {self.epochs:g}, lr {self.lr:g}: all must be above 0")
+
     def name(self) -> str:
         """What tells the settings of a grid apart, fit for a file's name."""
         return f"lr{self.lr:g}_batch{self.batch}_epochs{self.epochs:g}"

@@ -69,7 +69,9 @@ class Grid:
 
     def _check(self, path: Path) -> None:
         settings = to_dict(self.config)
-        settings["loop"] = settings["loop"]["precision"]  # the rest changes no result
+        settings["loop"] = {
+            name: settings["loop"][name] for name in ("precision", "buckets")
+        }  # the rest changes nothing
         settings.get("data", {}).pop("path", None)  # what it leads to counts
         about = {"encoder": fingerprint(self.first), "settings": settings, "data": self.data_hash()}
         about = json.loads(json.dumps(about))
@@ -167,6 +169,11 @@ class Grid:
         model = Supervised(self.task, copy.deepcopy(self.first.backbone))
         model.load_state_dict(load_file(self.folder / BEST))
         return model.to(find_device(self.config.loop.device)).eval()
+
+
+def failures(runs: list[Run]) -> list[str]:
+    """Which runs came to nothing, and how."""
+    return [f"{run.setting.name()}, seed {run.seed}: {run.failed}" for run in runs if run.failed]
 
 
 def median(runs: list[Run]) -> float:

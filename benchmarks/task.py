@@ -75,7 +75,7 @@ class Task(ABC):
 
     @abstractmethod
     def idle(self, data: Dataset) -> list[Any]:
-        """What one who has learnt nothing would say of a part: the same of every item, and the likeliest."""
+        """What one who has learnt nothing would say of a part: of every item the same, and the best by `score`."""
 
     @abstractmethod
     def score(self, data: Dataset, answers: Sequence[Any]) -> Score:

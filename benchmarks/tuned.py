@@ -8,7 +8,7 @@ from typing import Any
 from ..ssl.config import to_dict
 from .encoders import Start, random_twin
 from .finetune import TunedConfig
-from .grid import Grid, choose
+from .grid import Grid, choose, failures
 from .scores import Row
 
 PRETRAINED, SCRATCH = "pretrained", "scratch"
@@ -46,8 +46,7 @@ def evaluate(
     best["kept"] = grid.kept()  # what is predicted for a leaderboard is its word
     if grid.task.notes:
         best["notes"] = list(grid.task.notes)
-    failed = [f"{run.setting.name()}, seed {run.seed}: {run.failed}" for run in runs if run.failed]
     seconds = sum(run.seconds for run in runs)
     rules = (f"{config.rules()}; {config.loop.precision}", split)
-    row = Row.of((name, encoder), chosen[0].main, each, [best], seconds, to_dict(config), rules, failed)
+    row = Row.of((name, encoder), chosen[0].main, each, [best], seconds, to_dict(config), rules, failures(runs))
     return row, grid

@@ -21,7 +21,7 @@ from ...ssl.objective import Batch
 from ...ssl.positions import LearnedPositionsConfig, SinusoidalPositionsConfig
 from ...text import tokenizer as wordpiece
 from ..encoders import Start, modality, text_tokenizer
-from ..task import Score, Splits, Task, commonest
+from ..task import Score, Splits, Task
 from .examples import Example
 
 SHORTEST = 8  # tokens: three are not the texts' own
@@ -232,8 +232,13 @@ class SentenceTask(Task):
         return [self.classes[number] for number in predictions] if self.classes else list(predictions)
 
     def idle(self, data: Dataset) -> list[Any]:
-        references = self.references(data)
-        return commonest(references) if self.classes else [0.0] * len(references)
+        assert isinstance(data, Sentences)
+        many = len(data.examples)
+        if not self.classes:
+            return [0.0] * many
+        # By the figure itself: F1 likes a rare class better than the commonest.
+        said = [[name] * many for name in self.classes]
+        return max(said, key=lambda answers: (score := self.score(data, answers)).figures[score.main])
 
     def references(self, data: Dataset) -> list[Any]:
         assert isinstance(data, Sentences)

@@ -15,7 +15,7 @@ from ...ssl.config import Config, to_dict
 from ...ssl.data import Dataset
 from ..encoders import Start
 from ..finetune import MissingFiles, Setting, TunedConfig
-from ..grid import RUN, Grid, Run, choose
+from ..grid import RUN, Grid, Run, choose, failures
 from ..scores import Row
 from ..suite import PREDICTIONS, Suite, hidden_answers, run
 from ..task import Task
@@ -202,7 +202,7 @@ def _row(names: tuple[str, str], part: str, runs: list[Run], config: SquadConfig
     chosen, _ = choose(runs)
     each = [{figure: x for (figure, _, where), x in _parted(run.test) if ON + where == part} for run in chosen]
     best = {"setting": chosen[0].setting.name(), "by": f"median {chosen[0].main} on the dev split"}
-    return Row.of(names, chosen[0].main, each, [best], 0.0, to_dict(config), (rules, "test"), [])
+    return Row.of(names, chosen[0].main, each, [best], 0.0, to_dict(config), (rules, "test"), failures(chosen))
 
 
 def _parted(figures: Mapping[str, float]) -> Iterator[tuple[tuple[str, str, str], float]]:
