@@ -7,16 +7,17 @@ in the leaderboard's form, OUT/scores.jsonl the rows and OUT/index.html the page
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..ssl.data import Dataset
 from . import scores, tuned
-from .encoders import Start, start
+from .encoders import Start, fingerprint, start
 from .files import write_json
 from .finetune import MissingFiles, TunedConfig, predict
-from .grid import BEST_OF, DEV, Grid, data_hash
+from .grid import BEST_OF, DEV, GUARD, RUN, Grid, Run, data_hash, failures
 from .page import page
 from .scores import Row
 
@@ -29,16 +30,30 @@ class Suite:
     """What has been reached so far, in one folder.
 
     Args:
-        encoder: its name. seeds: runs of each setting. out: the folder. say: takes lines for the user.
+        encoder: its name; the same encoder keeps the one that the folder's rows already have for it.
+        seeds: runs of each setting. out: the folder. say: takes lines for the user.
     """
 
     def __init__(self, encoder: str, seeds: int, out: Path, say: Callable[[str], None]) -> None:
-        self.encoder, self.seeds, self.out, self.say = encoder, seeds, out, say
-        self.title = f"{out.name}: {encoder}"
         known = start(encoder)
+        self.seeds, self.out, self.say = seeds, out, say
+        self.encoder = self._known(known) or encoder
+        self.title = f"{out.name}: {self.encoder}"
         self.starts, self.scratch = tuned.starts(known), tuned.scratch(known)
         self.rows: list[Row] = []
         self.drawn = time.monotonic()
+
+    def _known(self, known: Start) -> str | None:
+        """What rows of this folder call the same encoder, which may have been named by another path."""
+        mine = None
+        for row in scores.read(self.out):
+            guard = self.folder(row.task, tuned.PRETRAINED) / GUARD
+            if row.encoder == tuned.TWIN or not guard.is_file():
+                continue
+            mine = mine or fingerprint(known)
+            if json.loads(guard.read_text())["encoder"] == mine:
+                return row.encoder
+        return None
 
     def folder(self, name: str, kind: str) -> Path:
         """Where the runs of a task (suite/task) from one kind of start are."""
@@ -109,27 +124,88 @@ def hidden_answers(config: TunedConfig, grid: Grid, parts: Mapping[str, Dataset]
     return found
 
 
+def failure(grid: Grid) -> list[str]:
+    """How the run whose network is kept came to nothing, as rows of what it says have to tell; empty if it did not."""
+    return failures([Run.load(grid.folder / grid.kept() / RUN)])
+
+
+class Faults:
+    """What is wrong with several files, to be told at once."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.missing: MissingFiles | None = None
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keeps the ValueError of what is done within, and goes on after it."""
+        try:
+            yield
+        except MissingFiles as missing:
+            self.missing = self.missing or missing
+        except ValueError as error:
+            self.said.append(str(error))
+
+    def tell(self) -> None:
+        """Raises ValueError, in one line, if anything was wrong, and MissingFiles if only files were missing."""
+        if self.said:
+            raise ValueError("; ".join(dict.fromkeys(self.said)))
+        if self.missing is not None:
+            raise self.missing
+
+
 def present(configs: Mapping[str, Tuned], say: Callable[[str], None]) -> dict[str, Tuned]:
     """The tasks whose files are there; of several, those without files are left out, and named.
 
-    All files are read before anything is trained, so that one which cannot be used is named at once.
+    All files are read before anything is trained, so that those which cannot be used are all named at once.
 
     Args:
         configs: settings by names such as clue/c3.
-    Raises: ValueError for a file that cannot be used, or if no task's files are there.
+    Raises: ValueError for files that cannot be used, or if no task's files are there.
     """
-    found = {}
+    found, bad = {}, Faults()
     for name, config in configs.items():
-        try:
+        own = Faults()
+        with own.kept():
             config.check()
-        except MissingFiles as missing:
+            found[name] = config
+        if own.missing is not None:
             if len(configs) == 1:
-                raise
-            say(f"{name}: left out: {missing}")
-            continue
-        found[name] = config
+                raise own.missing
+            say(f"{name}: left out: {own.missing}")
+        bad.said += own.said
+    bad.tell()
+    return _some(found, configs)
+
+
+def present_with(
+    configs: Mapping[str, Tuned],
+    diagnostic: Collection[str],
+    base: tuple[str, Tuned],
+    say: Callable[[str], None],
+) -> dict[str, Tuned]:
+    """As `present`, where some tasks are answered by another one's network, which is trained for them.
+
+    Args:
+        diagnostic: names of such tasks. base: the other one's name, and its settings where nobody asks for it.
+    """
+    asked = [name for name in configs if name in diagnostic]
+    if not asked:
+        return present(configs, say)
+    by, settings = base
+    found = present(configs if by in configs else {**configs, by: settings}, say)
+    for name in asked:
+        if name in found and by not in found:
+            say(f"{name}: left out: the network of {by} answers it, and that task was left out")
+            del found[name]
+    if by not in configs and not any(name in found for name in asked):
+        found.pop(by, None)
+    return _some(found, configs)
+
+
+def _some(found: dict[str, Tuned], asked: Mapping[str, Tuned]) -> dict[str, Tuned]:
     if not found:
-        raise ValueError(f"none of the files of {', '.join(configs)} is there: is --data.path right?")
+        raise ValueError(f"none of the files of {', '.join(asked)} is there: is --data.path right?")
     return found
 
 

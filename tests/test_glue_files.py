@@ -5,7 +5,9 @@ import dataclasses
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,7 +76,83 @@ def test_parquet_without_a_column_is_named(tmp_path):
     path = tmp_path / "train-00000-of-00001.parquet"
     parquet.write_table(pyarrow.table({"sentence": ["a"], "labels": [0]}), path)
     with pytest.raises(ValueError, match="train-00000-of-00001.parquet has no column label, only sentence, labels"):
-        read_parquet(TASKS["cola"], [path])
+        read_parquet(TASKS["cola"], [path], True)
+
+
+PAIRS = {"sentence1": ["a", "b", "c"], "sentence2": ["d", "e", "f"], "label": [0, 1, 0], "idx": [0, 1, 2]}
+
+
+def put_parquet(root: Path, name: str, split: str, columns: dict[str, list[Any]]) -> Path:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = root / name / f"{split}-00000-of-00001.parquet"
+    path.parent.mkdir(exist_ok=True)
+    parquet.write_table(pyarrow.table(columns), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "name, column, values, words",
+    [
+        ("rte", "label", [0, -1, 1], "row 1: the label is hidden (-1), training and dev rows need one"),
+        ("rte", "label", [0, 1, None], "row 2: the label is hidden (None), training and dev rows need one"),
+        ("rte", "label", [0, 2, 1], "row 1: 2 is no label of RTE: 0 entailment, 1 not_entailment"),
+        ("rte", "label", [0, -2, 1], "row 1: -2 is no label of RTE: 0 entailment, 1 not_entailment"),
+        ("rte", "label", ["entailment"] * 3, "row 0: 'entailment' is no label of RTE: 0 entailment, "),
+        ("rte", "label", [0.0, 1.0, 1.0], "row 0: 0.0 is no label of RTE: 0 entailment, 1 not_entailment"),
+        ("rte", "label", [True, False, True], "row 0: True is no label of RTE: 0 entailment, 1 not_entailment"),
+        ("rte", "sentence2", ["a", None, "b"], "row 1: sentence2 is None, not a text"),
+        ("rte", "sentence1", [1, 2, 3], "row 0: sentence1 is 1, not a text"),
+        ("rte", "idx", [0, None, 2], "row 1: idx is None, not a whole number"),
+        ("stsb", "label", [0.0, 5.0, 7.0], "row 2: label 7.0 is no score from 0 to 5"),
+        ("stsb", "label", [0.0, float("nan"), 5.0], "row 1: label nan is no score from 0 to 5"),
+        ("stsb", "label", ["1", "2", "3"], "row 0: label '1' is no score from 0 to 5"),
+        ("stsb", "label", [1.0, 2.0, -1.0], "row 2: the label is hidden (-1.0), training and dev rows need one"),
+    ],
+)
+def test_a_bad_row_of_parquet_is_named(name, column, values, words, tmp_path):
+    for spoilt, other in (("train", "validation"), ("validation", "train")):
+        put_parquet(tmp_path, name, other, PAIRS)
+        path = put_parquet(tmp_path, name, spoilt, {**PAIRS, column: values})
+        with pytest.raises(ValueError) as caught:
+            read_all(TASKS[name], tmp_path)
+        assert str(caught.value).startswith(f"{path}, {words}") and "\n" not in str(caught.value)
+
+
+def test_hidden_labels_of_parquet_are_for_test_files_alone(tmp_path):
+    for split in ("train", "validation"):
+        put_parquet(tmp_path, "rte", split, PAIRS)
+    put_parquet(tmp_path, "rte", "test", {**PAIRS, "label": [-1] * 3})
+    parts, _ = read_all(TASKS["rte"], tmp_path)
+    assert [one.label for one in parts.train] == ["entailment", "not_entailment", "entailment"]
+    assert [one.label for one in parts.hidden["RTE"]] == [None] * 3
+    path = put_parquet(tmp_path, "rte", "test", {**PAIRS, "label": [-1, 5, -1]})
+    with pytest.raises(ValueError, match=r"test-.*\.parquet, row 1: 5 is no label of RTE"):
+        read_parquet(TASKS["rte"], [path], False)
+
+
+@pytest.mark.parametrize("spoilt", ["text", "empty", "cut", "inside", "bytes"])
+def test_a_broken_parquet_file_is_named(spoilt, tmp_path):
+    texts = ["a word", "more words"] * 500
+    path = put_parquet(tmp_path, "cola", "train", {"sentence": texts, "label": [0, 1] * 500})
+    whole = path.read_bytes()
+    assert len(read_parquet(TASKS["cola"], [path], True).examples) == 1000
+    bad = {"text": b"sentence", "empty": b"", "cut": whole[: len(whole) // 2]}
+    bad |= {"inside": whole[:20] + b"\xff" * 60 + whole[80:], "bytes": whole.replace(b"word", b"w\xffrd")}
+    path.write_bytes(bad[spoilt])
+    with pytest.raises(ValueError) as caught:
+        read_parquet(TASKS["cola"], [path], True)
+    assert f"{path} cannot be read as parquet, download it again (" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "cola").mkdir()
+    for split in ("train", "validation"):
+        (tmp_path / "cola" / f"{split}-00000-of-00001.parquet").touch()
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ValueError, match=r"train-00000-of-00001\.parquet is parquet: pip install pyarrow to read it"):
+        read_all(TASKS["cola"], tmp_path)
 
 
 def spoil(glue: Path, tmp_path: Path, file: str, change) -> Path:
@@ -95,7 +173,11 @@ def spoil(glue: Path, tmp_path: Path, file: str, change) -> Path:
             "dev.tsv, line 14: 'maybe' is no label of RTE: entailment, ",
         ),
         ("CoLA/dev.tsv", lambda x: x + b"gj04\t2\t\ta\n", "dev.tsv, line 13: '2' is no label of CoLA: 0 or 1"),
-        ("SST-2/train.tsv", lambda x: x.split(b"\n", 1)[1], "train.tsv, line 1: the header must begin with sentence"),
+        (
+            "SST-2/train.tsv",
+            lambda x: x.split(b"\n", 1)[1],
+            "line 1: column 1 of the header must be sentence, it is 'word",
+        ),
         ("STS-B/dev.tsv", lambda x: x.split(b"\n")[0] + b"\n", "dev.tsv has no examples"),
         ("STS-B/train.tsv", lambda x: x + b"\t".join([b"a"] * 9 + [b"5.5"]), "line 34: '5.5' is no score from 0 to 5"),
         (
@@ -103,7 +185,28 @@ def spoil(glue: Path, tmp_path: Path, file: str, change) -> Path:
             lambda x: x + "33\tcafé\tb\tentailment\n".encode("latin-1"),
             "train.tsv, line 34: not UTF-8",
         ),
-        ("MRPC/train.tsv", lambda x: b"", "train.tsv, line 1: the header must begin with Quality"),
+        ("MRPC/train.tsv", lambda x: b"", "line 1: column 1 of the header must be Quality, it is ''"),
+        (
+            "RTE/dev.tsv",
+            lambda x: x.replace(b"sentence1\tsentence2\tlabel", b"label\tsentence1\tsentence2"),
+            "dev.tsv, line 1: column 2 of the header must be sentence1, it is 'label'",
+        ),
+        (
+            "RTE/dev.tsv",
+            lambda x: x.replace(b"sentence2\tlabel", b"sentence2"),
+            "dev.tsv, line 1: column 4 of the header must be label, it is missing",
+        ),
+        (
+            "QNLI/test.tsv",
+            lambda x: x.replace(b"sentence\n", b"sentence\tlabel\n"),
+            "test.tsv, line 1: column 4 of the header is one more than QNLI has, it is 'label'",
+        ),
+        (
+            "MNLI/train.tsv",
+            lambda x: x.replace(b"sentence1\tsentence2", b"sentence2\tsentence1"),
+            "train.tsv, line 1: column 9 of the header must be sentence1, it is 'sentence2'",
+        ),
+        ("RTE/dev.tsv", lambda x: x.replace(b"\n1\t", b"\n\n1\t"), "dev.tsv, line 3: 1 columns where RTE has 4"),
     ],
 )
 def test_a_bad_file_gets_one_line_that_names_it_and_the_row(file, change, words, glue, tmp_path):
@@ -112,6 +215,39 @@ def test_a_bad_file_gets_one_line_that_names_it_and_the_row(file, change, words,
     with pytest.raises(ValueError) as caught:
         read_all(task, root)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_all_bad_files_of_a_task_are_named_at_once(glue, tmp_path):
+    root = spoil(glue, tmp_path, "MNLI/train.tsv", lambda x: x + b"one\n")
+    for file in ("dev_matched.tsv", "test_mismatched.tsv"):
+        path = root / "MNLI" / file
+        path.write_text(path.read_text() + "too\tfew\n")
+    with pytest.raises(ValueError) as caught:
+        read_all(TASKS["mnli"], root)
+    said = str(caught.value).split("; ")
+    for file, words in zip(
+        ("train.tsv, line 34", "dev_matched.tsv, line 14", "test_mismatched.tsv"), said, strict=True
+    ):
+        assert file in words and "columns where MNLI has" in words
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\n\n\r\n"])
+def test_blank_lines_at_the_end_of_a_file_are_no_rows(end, glue, tmp_path):
+    wanted, _ = read_all(TASKS["qqp"], glue)
+    root = spoil(glue, tmp_path, "QQP/train.tsv", lambda x: x + end)
+    assert read_all(TASKS["qqp"], root) == (wanted, {})
+    path = root / "QQP" / "dev.tsv"
+    path.write_bytes(path.read_bytes().removesuffix(b"\n"))
+    assert read_all(TASKS["qqp"], root) == (wanted, {})
+
+
+@pytest.mark.parametrize("folder", ["diagnostic", "AX", "ax"])
+def test_the_diagnostic_set_is_found_under_its_other_name(folder, glue, tmp_path):
+    wanted, _ = read_all(TASKS["mnli"], glue)
+    shutil.copytree(glue / "MNLI", tmp_path / "MNLI")
+    (tmp_path / folder).mkdir()
+    shutil.copy(glue / "diagnostic" / "diagnostic.tsv", tmp_path / folder / "AX.tsv")
+    assert read_all(TASKS["mnli"], tmp_path)[0].hidden["AX"] == wanted.hidden["AX"]
 
 
 def test_malformed_rows_of_qqp_are_dropped_and_counted(glue, tmp_path):
@@ -137,6 +273,9 @@ def test_the_labels_of_the_diagnostic_set_are_read(tmp_path):
     path.write_text(f"{head}Quantifiers\t\t\t\tArtificial\tThe cat sat.\tThe cat did not sit.\tcontradiction\n")
     (one,) = read(TASKS["mnli"], path, DIAGNOSTIC).examples
     assert (one.first, one.second, one.label) == ("The cat sat.", "The cat did not sit.", "contradiction")
+    path.write_text(path.read_text().replace("Domain\tPremise", "Premise\tDomain"))
+    with pytest.raises(ValueError, match="column 5 of the header must be Domain, it is 'Premise'"):
+        read(TASKS["mnli"], path, DIAGNOSTIC)
 
 
 @pytest.mark.skipif(DATA is None, reason="needs PLURI_TRIAL_DATA")
@@ -160,3 +299,14 @@ def test_the_real_files_have_their_published_sizes(name, train, dev, hidden):
     (said,) = parts.hidden.values()
     assert (len(parts.train), len(parts.dev[""]), len(said)) == (train, dev, hidden) and not dropped
     assert dataclasses.astuple(parts.train[0])[0] == "0"
+
+
+@pytest.mark.skipif(DATA is None, reason="needs PLURI_TRIAL_DATA")
+def test_the_real_headers_of_mnli_and_qqp_and_the_diagnostic_set_are_known():
+    folder = Path(str(DATA)) / "text" / "glue"
+    if not folder.is_dir():
+        pytest.skip("GLUE is not unpacked")
+    mnli, _ = read_all(TASKS["mnli"], folder)  # parts of the files, as they were published
+    qqp, _ = read_all(TASKS["qqp"], folder)
+    assert mnli.train and mnli.dev["mismatched"] and qqp.train and qqp.dev[""]
+    assert len(mnli.hidden["AX"]) == 1104

@@ -202,9 +202,10 @@ def test_other_kinds_and_heads_with_vectors_of_their_own_are_refused(folder):
     with pytest.raises(ValueError, match="vectors of its own"):
         load_masked_model(str(path))
     settings = json.loads((path / "config.json").read_text())
-    (path / "config.json").write_text(json.dumps({**settings, "model_type": "roberta"}))
-    with pytest.raises(ValueError, match="holds a roberta"):
-        load_masked_model(str(path))
+    for kind, words in (("distilbert", "holds a distilbert: .* bert, roberta are known"), ("roberta", "lacks lm_head")):
+        (path / "config.json").write_text(json.dumps({**settings, "model_type": kind}))
+        with pytest.raises(ValueError, match=words):
+            load_masked_model(str(path))
 
 
 def test_accuracies_are_means_over_paradigms_and_ties_are_wrong():

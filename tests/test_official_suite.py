@@ -227,7 +227,7 @@ def test_wrong_use_is_said_in_one_line(clue_tree, small_bert, tmp_path):
     def run(config: ClueConfig, encoder: str = str(small_bert)) -> list[Row]:
         return clue_suite.evaluate({"clue/c3": config}, encoder, 1, False, tmp_path, lambda line: None)
 
-    with pytest.raises(ValueError, match="no folder named for c3: set --data.path"):
+    with pytest.raises(ValueError, match="no folder named: set --data.path"):
         run(ClueConfig(name="c3"))
     with pytest.raises(MissingFiles, match="has no c3 or c3_public with d-train.json and m-train.json"):
         run(clue_config("c3", tmp_path / "nowhere"))
@@ -246,6 +246,15 @@ def test_wrong_use_is_said_in_one_line(clue_tree, small_bert, tmp_path):
         file.write('{"sentence": "a", "label": "105"}\n')
     with pytest.raises(ValueError, match=r"tnews/dev.json, line 9: label '105' is none of"):
         run(clue_config("tnews", tmp_path / "bad"))
+    with (tmp_path / "bad" / "tnews" / "train.json").open("a") as file:
+        file.write("[]\n")
+    with pytest.raises(
+        ValueError, match=r"tnews/train.json, line 17: not a JSON object; [^;]*tnews/dev.json, line 9: "
+    ):
+        run(clue_config("tnews", tmp_path / "bad"))
+    with pytest.raises(ValueError, match="no folder named: set --data.path[^;]*$"):  # once, not for each task
+        configs = {f"clue/{name}": ClueConfig(name=name) for name in ("csl", "c3")}
+        clue_suite.evaluate(configs, str(small_bert), 1, False, tmp_path, lambda line: None)
     with pytest.raises(ValueError, match="none of the files of clue/csl, clue/c3 is there: is --data.path right"):
         configs = {f"clue/{name}": clue_config(name, tmp_path / "nowhere") for name in ("csl", "c3")}
         clue_suite.evaluate(configs, str(small_bert), 1, False, tmp_path, lambda line: None)

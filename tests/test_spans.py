@@ -5,6 +5,8 @@ The oracle is transformers' port of it. Where the two differ the original is fol
 window's room.
 """
 
+import dataclasses
+import json
 import os
 import random
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 from pluri.benchmarks.text.span_answers import widest
 from pluri.benchmarks.text.spans import WindowConfig, Windows, located, stretches, touched
 from pluri.benchmarks.text.squad import Answer, Question, Questions, read_squad
+from pluri.benchmarks.text.squad_suite import SquadDataConfig, cmrc
 from pluri.ssl.data import Loader
 from pluri.text import tokenizer as wordpiece
 
@@ -122,6 +125,21 @@ def test_all_targets_in_chinese_are_the_answers_to_the_letter(tmp_path):
             assert (places[first, 0], places[last, 1]) == (start, start + len(text))
             found.add(item.id)
     assert len(found) == len(questions.items)
+
+
+@pytest.mark.parametrize("folder", ["cmrc2018_public", "clue/cmrc2018_public", "cmrc2018"])
+def test_cmrc_is_found_where_the_zip_of_clue_was_unpacked(folder, tmp_path):
+    entry = {"question": "誰？", "id": "TRAIN_0_QUERY_0", "answers": [{"text": "諾曼人", "answer_start": 0}]}
+    (tmp_path / folder).mkdir(parents=True)
+    for name in ("train.json", "dev.json"):
+        entry["id"] = name
+        paragraphs = [{"id": "TRAIN_0", "context": "諾曼人是民族。", "qas": [entry]}]
+        text = json.dumps({"version": "v1.0", "data": [{"paragraphs": paragraphs, "id": "TRAIN_0", "title": ""}]})
+        (tmp_path / folder / name).write_text(text, encoding="utf-8")
+    (tmp_path / folder / "test.json").write_text("{}")  # which has no true answers, and is not looked at
+    parts = dataclasses.replace(cmrc(), data=SquadDataConfig(path=str(tmp_path))).parts()
+    assert [parts.train.items[0].id, parts.dev.items[0].id] == ["train.json", "dev.json"]
+    assert not parts.test and not parts.hidden
 
 
 def test_targets_are_the_tightest_tokens_around_the_answer(letters):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """SuperGLUE as a suite, on a small tree of the official files: rows, the score, diagnostic sets, prediction files."""
 
+import dataclasses
 import json
 import random
 import shutil
@@ -140,7 +141,8 @@ def test_superglue_has_a_row_for_each_task_and_labelled_diagnostic_set(superglue
         assert set(official) <= set(row.scores) and all(np.isfinite(value) for value in row.scores.values())
         assert row.encoder == str(small_bert) and "jiant" in row.protocol and "48 tokens" in row.protocol
         assert row.split == ("test" if row.task == "superglue/axb" else "dev")
-    assert "RTE network" in next(row for row in rows if row.task == "superglue/axb").protocol
+    (axb,) = (row for row in rows if row.task == "superglue/axb")
+    assert "RTE network" in axb.protocol and axb.protocol.endswith("; fp32")
     assert "superglue/axg: predicted, not scored: its labels are not known here" in said
     assert "superglue/axb" in (out / "index.html").read_text()
 
@@ -178,6 +180,7 @@ def test_a_diagnostic_set_alone_takes_rte_along(superglue_tree, superglue_done, 
     rows = superglue_suite.evaluate(configs, str(small_bert), 1, False, tmp_path / "out", lambda line: None)
     assert [row.task for row in rows] == ["superglue/rte", "superglue/axb"]
     assert rows[1].scores == next(row for row in superglue_done[1] if row.task == "superglue/axb").scores
+    assert "superglue/axb" in (tmp_path / "out" / "index.html").read_text()
     shutil.copytree(superglue_tree / "RTE", tmp_path / "tree" / "RTE")
     said: list[str] = []
     configs = {f"superglue/{name}": superglue_config(name, tmp_path / "tree") for name in ("rte", "axg", "wic")}
@@ -187,6 +190,50 @@ def test_a_diagnostic_set_alone_takes_rte_along(superglue_tree, superglue_done, 
     assert any(line.startswith("superglue/wic: left out: ") for line in said)
     assert any(line.startswith("the SuperGLUE score needs boolq, cb, copa") for line in said)
     assert json.loads((tmp_path / "less" / "averages.json").read_text()) == {}
+
+
+def test_a_diagnostic_set_without_its_network_or_its_file_is_left_out_and_said_to_be(
+    superglue_tree, small_bert, tmp_path
+):
+    tree, said = tmp_path / "tree", []
+    shutil.copytree(superglue_tree / "CB", tree / "CB")
+    shutil.copytree(superglue_tree / "AX-b", tree / "AX-b")
+    configs = {f"superglue/{name}": superglue_config(name, tree) for name in ("cb", "axb")}
+    rows = superglue_suite.evaluate(configs, str(small_bert), 1, False, tmp_path / "out", said.append)
+    assert [row.task for row in rows] == ["superglue/cb"]
+    assert any(line.startswith("superglue/rte: left out: ") for line in said)
+    wanted = "superglue/axb: left out: the network of superglue/rte answers it, and that task was left out"
+    assert wanted in said
+    shutil.copytree(superglue_tree / "RTE", tree / "RTE")
+    only = {"superglue/axg": superglue_config("axg", tree)}
+    with pytest.raises(ValueError, match="none of the files of superglue/axg is there"):  # RTE is not trained for it
+        superglue_suite.evaluate(only, str(small_bert), 1, False, tmp_path / "none", said.append)
+    assert not (tmp_path / "none").exists()
+
+
+def test_all_bad_files_are_named_before_anything_is_trained(superglue_tree, small_bert, tmp_path):
+    tree = tmp_path / "tree"
+    shutil.copytree(superglue_tree, tree)
+    files = ("CB/train.jsonl", "CB/test.jsonl", "RTE/val.jsonl", "AX-b/AX-b.jsonl")
+    for file in files:
+        with (tree / file).open("a") as opened:
+            opened.write("{}\n")
+    configs = {f"superglue/{name}": superglue_config(name, tree) for name in ("cb", "copa", "rte", "axb", "axg")}
+    with pytest.raises(ValueError) as caught:
+        superglue_suite.evaluate(configs, str(small_bert), 1, False, tmp_path / "out", lambda line: None)
+    for file, words in zip(files, str(caught.value).split("; "), strict=True):
+        assert f"{file}, line " in words
+    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+    (tree / "RTE" / "train.jsonl").unlink()  # a missing file does not hide the bad one beside it
+    with pytest.raises(ValueError, match=r"RTE/val\.jsonl, line 9"):
+        superglue_suite.evaluate(configs, str(small_bert), 1, False, tmp_path / "out", lambda line: None)
+
+
+def test_what_a_failed_network_says_of_a_diagnostic_set_is_marked(superglue_tree, small_bert, tmp_path):
+    config = dataclasses.replace(superglue_config("axb", superglue_tree), lr=(1e30,))
+    rows = superglue_suite.evaluate({"superglue/axb": config}, str(small_bert), 1, False, tmp_path, lambda line: None)
+    assert [row.task for row in rows] == ["superglue/rte", "superglue/axb"]
+    assert rows[1].failed == rows[0].failed and rows[1].failed[0].startswith("lr1e+30")
 
 
 def test_nothing_is_done_twice(superglue_tree, small_bert, tmp_path):

@@ -85,7 +85,7 @@ def test_a_saved_tokenizer_that_pads_and_cuts_does_so_no_longer(vocabulary, tmp_
 
 
 def test_a_vocabulary_without_special_tokens_and_a_missing_one_are_refused(vocabulary, tmp_path):
-    with pytest.raises(ValueError, match="neither tokenizer.json nor vocab.txt"):
+    with pytest.raises(ValueError, match="neither tokenizer.json nor vocab.txt, nor a vocab.json"):
         tokenizer.load_tokenizer(tmp_path)
     with pytest.raises(ValueError, match="set data.tokenizer"):
         tokenizer.load_tokenizer(tmp_path / "nowhere.txt")

@@ -51,7 +51,10 @@ class TextDataConfig(DataConfig):
 
     def _tokenizer(self, found: list[Path], cache: Path) -> Tokenizer:
         if self.tokenizer:
-            return wordpiece.load_tokenizer(Path(self.tokenizer))
+            tokenizer = wordpiece.load_tokenizer(Path(self.tokenizer))
+            if wordpiece.frame(tokenizer).space:
+                raise ValueError(f"{self.tokenizer} is byte-level BPE: set data.tokenizer to a WordPiece vocabulary")
+            return tokenizer
         name = _digest(_state(found), self.vocab_size, self.lowercase)
         path = cache / f"tokenizer-{name}.json"
         if not path.is_file():

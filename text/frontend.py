@@ -70,7 +70,9 @@ class TextFrontEnd(IdFrontEnd):
         x = self.word(ids)
         if self.segment is None:
             return x
-        return x + (self.segment.weight[0] if values.ndim == 2 else self.segment(values[..., 1]))
+        if values.ndim == 2 or self.config.segments == 1:  # RoBERTa has one, whatever a pair's tokens say
+            return x + self.segment.weight[0]
+        return x + self.segment(values[..., 1])
 
     def unit_lengths(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
         return torch.full((len(inputs),), inputs.shape[1]) if lengths is None else lengths

@@ -4,7 +4,7 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,6 +34,26 @@ _HEADS = {
     "transform": "cls.predictions.transform.dense",
     "transform_norm": "cls.predictions.transform.LayerNorm",
     "next_sentence": "cls.seq_relationship",
+}
+
+
+class MaskedHead(NamedTuple):
+    """What the parts of the head for masked words are called."""
+
+    dense: str
+    norm: str
+    bias: str
+    output: str  # the words' vectors, where they are not left out for being those of the input
+
+
+MASKED_HEADS = {
+    "bert": MaskedHead(
+        "cls.predictions.transform.dense",
+        "cls.predictions.transform.LayerNorm",
+        "cls.predictions.bias",
+        "cls.predictions.decoder.weight",
+    ),
+    "roberta": MaskedHead("lm_head.dense", "lm_head.layer_norm", "lm_head.bias", "lm_head.decoder.weight"),
 }
 
 
@@ -70,12 +90,12 @@ def from_hf(folder: Path) -> Backbone:
 
 
 def _tokenizer(folder: Path, vocab_size: int):  # noqa: ANN202  Tokenizer | None
-    """The folder's tokenizer, if it is one of WordPiece with this vocabulary."""
-    if not any((folder / name).is_file() for name in (wordpiece.FILE, "vocab.txt")):
+    """The folder's tokenizer, if it is BERT's or RoBERTa's kind with this vocabulary."""
+    if not any((folder / name).is_file() for name in (wordpiece.FILE, *wordpiece.VOCABULARIES)):
         return None
     try:
         tokenizer = wordpiece.load_tokenizer(folder)
-    except ValueError:  # RoBERTa's special tokens are others; the weights are of use without
+    except ValueError:  # of another kind; the weights are of use without
         return None
     return tokenizer if wordpiece.describe(tokenizer).size == vocab_size else None
 
@@ -119,6 +139,15 @@ def heads_from_hf(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for kind in ("weight", "bias")
     }
     return {**out, "bias": take(weights, "cls.predictions.bias")}
+
+
+def masked_head_from_hf(weights: Mapping[str, Tensor], names: MaskedHead) -> dict[str, Tensor]:
+    """The head of BertForMaskedLM or RobertaForMaskedLM under the names of objectives/bert.py."""
+    out = {"bias": take(weights, names.bias)}
+    for ours, theirs in (("transform", names.dense), ("transform_norm", names.norm)):
+        for kind in ("weight", "bias"):
+            out[f"{ours}.{kind}"] = take(weights, f"{theirs}.{kind}")
+    return out
 
 
 def heads_to_hf(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

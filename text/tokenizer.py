@@ -1,24 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""WordPiece: trained on the user's corpus, or loaded from a vocabulary file or a Hugging Face folder.
+"""WordPiece, trained on the user's corpus or loaded, RoBERTa's byte-level BPE, loaded, and how either frames texts.
 
-The normaliser and the splitting are BERT's (google-research/bert, tokenization.py), as `tokenizers` has them.
+WordPiece's normaliser and splitting are BERT's (google-research/bert, tokenization.py), as `tokenizers` has them.
 """
 
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
-from tokenizers.models import WordPiece
+from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import BPE, WordPiece
 from tokenizers.trainers import WordPieceTrainer
 
 from ..ssl.encoder import Vocabulary
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+ROBERTA = ("<pad>", "<unk>", "<s>", "</s>", "<mask>")  # the same five as RoBERTa calls them
 FILE = "tokenizer.json"
+VOCABULARIES = ("vocab.txt", "vocab.json")  # of WordPiece, and of byte-level BPE, which has a merges.txt beside it
+SPACE = "\u0120"  # how byte-level BPE writes a space
 LONGEST_WORD = 100  # characters; longer ones become [UNK]
 
 
@@ -91,46 +95,128 @@ def _is_punctuation(character: str) -> bool:
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """From tokenizer.json, from a vocab.txt (lower-casing unless its folder says otherwise), or a folder with either.
+    """From tokenizer.json, a vocab.txt (lower-casing unless its folder says otherwise), a vocab.json, or their folder.
 
-    Raises: ValueError if there is none, or it lacks one of BERT's special tokens.
+    Raises: ValueError if there is none, or it lacks one of BERT's special tokens and is not RoBERTa's.
     """
     if path.is_dir():
-        found = [path / name for name in (FILE, "vocab.txt") if (path / name).is_file()]
+        found = [path / name for name in (FILE, *VOCABULARIES) if (path / name).is_file()]
         if not found:
-            raise ValueError(f"{path} holds neither {FILE} nor vocab.txt")
+            raise ValueError(f"{path} holds neither {FILE} nor vocab.txt, nor a vocab.json")
         path = found[0]
     if not path.is_file():
         raise ValueError(
             f"there is no tokenizer at {path}: set data.tokenizer to a vocab.txt, a tokenizer.json or a folder"
         )
-    tokenizer = Tokenizer.from_file(str(path)) if path.suffix == ".json" else _from_vocabulary(path)
+    if path.name == "vocab.json":
+        tokenizer = _from_merges(path)
+    else:
+        tokenizer = Tokenizer.from_file(str(path)) if path.suffix == ".json" else _from_vocabulary(path)
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    if missing := [token for token in SPECIAL if tokenizer.token_to_id(token) is None]:
-        raise ValueError(f"{path} has no {', '.join(missing)}: BERT's special tokens are needed")
+    if _missing(tokenizer, SPECIAL) and not _is_roberta(tokenizer):
+        kind, special = ("RoBERTa", ROBERTA) if _is_bytewise(tokenizer) else ("BERT", SPECIAL)
+        missing = ", ".join(_missing(tokenizer, special))
+        raise ValueError(f"{path} has no {missing}: {kind}'s special tokens are needed")
     return tokenizer
 
 
 def _from_vocabulary(path: Path) -> Tokenizer:
     tokens = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    settings = path.with_name("tokenizer_config.json")
-    lowercase = json.loads(settings.read_text()).get("do_lower_case", True) if settings.is_file() else True
-    return _wordpiece({token: number for number, token in enumerate(tokens)}, lowercase)
+    return _wordpiece({token: number for number, token in enumerate(tokens)}, _said(path, "do_lower_case", True))
+
+
+def _from_merges(path: Path) -> Tokenizer:
+    """Byte-level BPE with RoBERTa's special tokens, as transformers has it (Radford et al. 2019, section 2.2)."""
+    merges = path.with_name("merges.txt")
+    if not merges.is_file():
+        raise ValueError(f"{path} has no merges.txt beside it: byte-level BPE needs both")
+    tokenizer = Tokenizer(BPE.from_file(str(path), str(merges)))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=_said(path, "add_prefix_space", False))
+    tokenizer.decoder = decoders.ByteLevel()
+    known = [token for token in ROBERTA if tokenizer.token_to_id(token) is not None]
+    tokenizer.add_special_tokens([AddedToken(token, lstrip=token == "<mask>") for token in known])
+    return tokenizer
+
+
+def _said(vocabulary: Path, name: str, default: bool) -> bool:
+    """What the settings beside a vocabulary say."""
+    settings = vocabulary.with_name("tokenizer_config.json")
+    return json.loads(settings.read_text(encoding="utf-8")).get(name, default) if settings.is_file() else default
+
+
+def _missing(tokenizer: Tokenizer, tokens: Iterable[str]) -> list[str]:
+    return [token for token in tokens if tokenizer.token_to_id(token) is None]
+
+
+def _is_bytewise(tokenizer: Tokenizer) -> bool:
+    """Whether a space is a part of the word behind it, as in byte-level BPE."""
+    return isinstance(tokenizer.decoder, decoders.ByteLevel)
+
+
+def _is_roberta(tokenizer: Tokenizer) -> bool:
+    # XLM-R's special tokens have the same names, but its SentencePiece treats spaces in another way.
+    return _is_bytewise(tokenizer) and bool(_missing(tokenizer, SPECIAL)) and not _missing(tokenizer, ROBERTA)
 
 
 def special_id(tokenizer: Tokenizer, token: str) -> int:
-    """The id of one of BERT's special tokens."""
-    number = tokenizer.token_to_id(token)
+    """The id of a special token, by BERT's name for it ([CLS] also for RoBERTa's <s>)."""
+    name = ROBERTA[SPECIAL.index(token)] if _is_roberta(tokenizer) else token
+    number = tokenizer.token_to_id(name)
     assert number is not None, f"load_tokenizer admits no tokenizer without {token}"
     return number
 
 
+class Frame(NamedTuple):
+    """How the ids of one text or two stand between markers."""
+
+    start: int
+    stop: int
+    between: tuple[int, ...]  # two texts
+    segments: bool  # whether a second text and its stop are segment 1; else all is segment 0
+    space: str  # to be put before a word that is tokenised alone, so that it is cut as within a sentence
+
+    @property
+    def markers(self) -> int:
+        """How many ids of a pair are no text's."""
+        return 2 + len(self.between)
+
+    def one(self, ids: Sequence[int]) -> list[int]:
+        """A text between its markers."""
+        return [self.start, *ids, self.stop]
+
+    def two(self, first: Sequence[int], second: Sequence[int]) -> list[int]:
+        """Two texts between their markers."""
+        return [self.start, *first, *self.between, *second, self.stop]
+
+    def begin(self, first: int) -> int:
+        """Where the second text begins, behind a first of so many ids."""
+        return 1 + first + len(self.between)
+
+    def two_segments(self, first: int, second: int) -> list[int]:
+        """The segment of each id of two texts of so many ids."""
+        return [0] * self.begin(first) + [int(self.segments)] * (second + 1)
+
+
+def frame(tokenizer: Tokenizer) -> Frame:
+    """How a tokenizer's model wants texts: [CLS] a [SEP] b [SEP] with segments, or <s> a </s></s> b </s> without.
+
+    BERT: Devlin et al. 2019, arXiv:1810.04805, figure 2. RoBERTa: facebookresearch/fairseq@087c5434,
+    fairseq/models/roberta/hub_interface.py.
+    """
+    start, stop = (special_id(tokenizer, token) for token in ("[CLS]", "[SEP]"))
+    roberta = _is_roberta(tokenizer)
+    return Frame(start, stop, (stop, stop) if roberta else (stop,), not roberta, " " * _is_bytewise(tokenizer))
+
+
 def describe(tokenizer: Tokenizer) -> Vocabulary:
-    """What an objective has to know of the ids."""
+    """What an objective has to know of the ids; in byte-level BPE, whatever has no space before it continues a word."""
     tokens = tokenizer.get_vocab()
     size = max(tokens.values()) + 1
-    continues = torch.zeros(size, dtype=torch.bool)
-    continues[[number for token, number in tokens.items() if token.startswith("##")]] = True
+    bytewise = _is_bytewise(tokenizer)
     special = tuple(special_id(tokenizer, token) for token in SPECIAL)
+    continues = torch.zeros(size, dtype=torch.bool)
+    within = (not token.startswith(SPACE) if bytewise else token.startswith("##") for token in tokens)
+    continues[[number for number, one in zip(tokens.values(), within, strict=True) if one]] = True
+    continues[list(special)] = False
     return Vocabulary(size, special_id(tokenizer, "[MASK]"), special, continues)

@@ -56,7 +56,7 @@ class Pieces:
 
 
 class Questions(Dataset):
-    """An item is a question: for each candidate a row [CLS] text [SEP] candidate [SEP], cut as pairs are.
+    """An item is a question: for each candidate a row of the text and it, framed and cut as pairs are.
 
     Inputs are (T, 2), ids and segments of all rows back to back, which the loader parts again (`Item.rows`); extras:
     "candidates" (), how many there are, and "right" (candidates,) bool, nowhere true where that is not known.
@@ -76,21 +76,21 @@ class Questions(Dataset):
         count: Literal["items", "tokens"] = "tokens",
     ) -> None:
         self.examples, self.longest, self.unit = examples, longest, count
-        self.start, self.stop = (wordpiece.special_id(tokenizer, token) for token in ("[CLS]", "[SEP]"))
+        self.frame = wordpiece.frame(tokenizer)
         self.texts = Pieces(tokenizer, [one.first for one in examples])
         self.candidates = Pieces(tokenizer, [text for one in examples for text in one.candidates])
         self.begins = np.cumsum([0, *(len(one.candidates) for one in examples)])  # the first candidate of each question
         self.records = np.arange(len(examples), dtype=np.int64)[:, None]
         self.sizes = np.ones(len(examples))
         if count == "tokens":
-            tokens = (sum(3 + a + b for a, b in self._kept(number)) for number in range(len(examples)))
+            tokens = (sum(self.frame.markers + a + b for a, b in self._kept(number)) for number in range(len(examples)))
             self.sizes = np.fromiter(tokens, dtype=np.float64)
 
     def _kept(self, number: int) -> list[tuple[int, int]]:
         """How many tokens of the text and of each candidate a question's rows have."""
         text = self.texts.length(number)
         places = range(self.begins[number], self.begins[number + 1])
-        return [cut(text, self.candidates.length(place), self.longest - 3) for place in places]
+        return [cut(text, self.candidates.length(place), self.longest - self.frame.markers) for place in places]
 
     def epoch(self, key: int) -> Epoch:
         return Epoch(self.records, self.sizes)
@@ -101,9 +101,9 @@ class Questions(Dataset):
         segments: list[int] = []
         rows = []
         for place, (a, b) in enumerate(self._kept(number), start=int(self.begins[number])):
-            ids += [self.start, *self.texts.of(number, a), self.stop, *self.candidates.of(place, b), self.stop]
-            segments += [0] * (a + 2) + [1] * (b + 1)
-            rows.append(a + b + 3)
+            ids += self.frame.two(self.texts.of(number, a), self.candidates.of(place, b))
+            segments += self.frame.two_segments(a, b)
+            rows.append(a + b + self.frame.markers)
         extras = {"candidates": torch.tensor(len(rows)), "right": torch.tensor(right(self.examples[number]))}
         return Item(torch.tensor([ids, segments]).T.contiguous(), extras, tuple(rows))
 

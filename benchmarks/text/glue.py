@@ -4,7 +4,7 @@
 import dataclasses
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -13,14 +13,16 @@ from ...ssl.config import Config
 from ...ssl.data import Dataset
 from ..encoders import Start
 from ..finetune import MissingFiles, Setting, TunedConfig
+from ..suite import Faults
 from ..task import Score, Task
 from . import protocols, submission
 from .examples import Example
-from .glue_files import Reading, find, read_part
-from .glue_tasks import TASKS, GlueTask
+from .glue_files import Reading, find, read, read_part
+from .glue_tasks import DIAGNOSTIC, TASKS, File, GlueTask
 from .protocols import Protocol
 from .sentences import Parts, Sentences, SentenceTask
 
+AX_FOLDERS = ("diagnostic", "AX", "ax")  # names of the diagnostic set's folder
 AFTER_MNLI = ("rte", "mrpc", "stsb")  # tasks that some start from the MNLI model (Phang et al. 2018, arXiv:1811.01088)
 ORDER = ("mnli", "cola", "sst2", "mrpc", "stsb", "qqp", "qnli", "rte", "wnli")  # MNLI first: others may start from it
 
@@ -85,7 +87,32 @@ class GlueConfig(TunedConfig):
         return read_all(TASKS[self.name], Path(self.data.path) if self.data.path else None)
 
     def check(self) -> None:
-        self.parts()
+        if self.name == "ax":
+            self.diagnostic()
+        else:
+            self.parts()
+
+    def refused(self) -> list[str]:
+        """What the leaderboard would refuse in the rows of the task's test files, in words."""
+        task, root, faults = TASKS[self.name], Path(self.data.path), Faults()
+        readings = read_hidden(task, root, find(task, root), faults)
+        faults.tell()
+        return [
+            words
+            for name, reading in readings.items()
+            for words in submission.wrong_rows(name, [one.index for one in reading.examples], reading.place)
+        ]
+
+    def diagnostic(self) -> list[Example]:
+        """The diagnostic set with its labels.
+
+        Raises: finetune.MissingFiles without it; ValueError for a file that cannot be used.
+        """
+        paths = [Path(self.data.path) / folder / DIAGNOSTIC.name for folder in AX_FOLDERS]
+        found = next((path for path in paths if path.is_file()), None)
+        if found is None:
+            raise MissingFiles(f"there is no {paths[0]}, so its labels are not known; MNLI predicts it without them")
+        return read(TASKS["mnli"], found, DIAGNOSTIC).examples
 
     def task(self, start: Start) -> SentenceTask:
         described = TASKS[self.name]
@@ -103,40 +130,57 @@ class GlueConfig(TunedConfig):
 def read_all(task: GlueTask, root: Path | None) -> tuple[Parts, dict[str, int]]:
     """The examples of a task's files, and the malformed rows of each.
 
-    Raises: finetune.MissingFiles without the training or a dev file; ValueError for files that cannot be used.
+    Raises: finetune.MissingFiles without the training or a dev file; ValueError that names all files that cannot be
+        used.
     """
     if root is None:
         raise ValueError("no GLUE named: set --data.path to its folder, which holds CoLA, MNLI and so on")
-    folder = find(task, root)
-    dropped: dict[str, int] = {}
-
-    def part(name: str, file: Any, split: str, folders: Sequence[Path]) -> list[Example] | None:
-        for place in folders:
-            reading: Reading | None = read_part(task, place, file, split)
+    folder, faults = find(task, root), Faults()
+    labelled: dict[str, Reading] = {}
+    for name, file, split in (("train", task.train, "train"), *_dev(task)):
+        with faults.kept():
+            reading = read_part(task, folder, file, split)
             if reading is not None:
-                dropped[name] = reading.dropped
-                return reading.examples
-        return None
+                labelled[name] = reading
+    hidden = read_hidden(task, root, folder, faults)
+    faults.tell()
+    for name, file in (("train", task.train), ("dev ", task.dev[""])):
+        if name not in labelled:
+            raise MissingFiles(f"{folder} has no {file.name}")
+    dev = {name.removeprefix("dev "): one.examples for name, one in labelled.items() if name != "train"}
+    blind = {
+        name: [dataclasses.replace(one, label=None) for one in reading.examples] for name, reading in hidden.items()
+    }
+    dropped = {name: one.dropped for name, one in labelled.items() if one.dropped}
+    return Parts(labelled["train"].examples, dev, {}, blind), dropped
 
-    train = part("train", task.train, "train", [folder])
-    dev = {}
-    for name, file in task.dev.items():
-        split = "validation" if len(task.dev) == 1 else f"validation_{name or 'matched'}"
-        dev[name] = part(f"dev {name}", file, split, [folder])
-    if train is None or dev[""] is None:
-        raise MissingFiles(f"{folder} has no {(task.train if train is None else task.dev['']).name}")
-    hidden = {}
+
+def _dev(task: GlueTask) -> list[tuple[str, File, str]]:
+    """The dev files: what their notes call them, and their names on the hub."""
+    if len(task.dev) == 1:
+        return [("dev ", task.dev[""], "validation")]
+    return [(f"dev {name}", file, f"validation_{name or 'matched'}") for name, file in task.dev.items()]
+
+
+def read_hidden(task: GlueTask, root: Path, folder: Path, faults: Faults) -> dict[str, Reading]:
+    """The leaderboard's files that are there, by the submission's names.
+
+    Args:
+        folder: the task's own. faults: takes the files that cannot be used.
+    """
+    found: dict[str, Reading] = {}
     for name, file in task.hidden.items():
         split = {"MNLI-m": "test_matched", "MNLI-mm": "test_mismatched"}.get(name, "test")
-        folders = [root / other for other in ("diagnostic", "AX", "ax")] if name == "AX" else [folder]
-        hidden[name] = part(name, file, split, folders)
-    found = {name: examples for name, examples in dev.items() if examples is not None}
-    blind = {
-        name: [dataclasses.replace(one, label=None) for one in examples]
-        for name, examples in hidden.items()
-        if examples is not None
-    }
-    return Parts(train, found, {}, blind), {name: count for name, count in dropped.items() if count}
+        places, files = [folder], [file]
+        if name == "AX":  # by itself it is downloaded as AX.tsv
+            places, files = [root / other for other in AX_FOLDERS], [file, dataclasses.replace(file, name="AX.tsv")]
+        with faults.kept():
+            for place, one in product(places, files):
+                reading = read_part(task, place, one, split)
+                if reading is not None:
+                    found[name] = reading
+                    break
+    return found
 
 
 def majority(parts: Parts) -> str:

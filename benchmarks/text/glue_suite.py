@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ...ssl.config import to_dict
-from ..encoders import Start, text_tokenizer
+from ..encoders import Start, fingerprint, text_tokenizer
 from ..finetune import MissingFiles, predict
-from ..grid import BEST, BEST_OF, Grid, backbone_of
+from ..grid import BEST, BEST_OF, GUARD, Grid, backbone_of
 from ..scores import Row
-from ..suite import PREDICTIONS, Suite, hidden_answers, present
+from ..suite import PREDICTIONS, Suite, failure, hidden_answers, present_with
 from ..task import Score
 from ..tuned import PRETRAINED
 from . import submission
-from .examples import Example
 from .glue import AFTER_MNLI, ORDER, GlueConfig, averages, lacking, majority, majority_score
-from .glue_files import read
-from .glue_tasks import DIAGNOSTIC, TASKS, matthews
+from .glue_tasks import TASKS, matthews
 from .sentences import Sentences
 
 SUBMISSION, AVERAGES = "submission.zip", "averages.json"
@@ -37,11 +35,10 @@ def evaluate(
     Raises: ValueError if no task's files are there; ssl.stopped.Interrupted.
     """
     glue = _Glue(Suite(encoder, seeds, out, say))
-    asked = {config.name: config for config in configs.values()}
-    if "ax" in asked and "mnli" not in asked:
-        asked["mnli"] = dataclasses.replace(asked["ax"], name="mnli")
-    known = present({f"glue/{name}": config for name, config in asked.items() if name != "ax"}, say)
+    mnli = ("glue/mnli", dataclasses.replace(next(iter(configs.values())), name="mnli"))
+    known = present_with(configs, ("glue/ax",), mnli, say)
     wanted = {config.name: config for config in known.values()}
+    glue.before(wanted)
     for name in ORDER:
         if name not in wanted:
             continue
@@ -51,9 +48,9 @@ def evaluate(
             if len(wanted) == 1:
                 raise
             say(f"glue/{name}: left out: {missing}")
-        if name == "mnli" and "ax" in asked:
-            glue.diagnostic(asked["ax"])
-    glue.suite.draw(glue.finish() if len(asked) > 2 else {})
+        if name == "mnli" and "ax" in wanted:
+            glue.diagnostic(wanted["ax"])
+    glue.suite.draw(glue.finish() if len(configs) > 2 else {})
     return glue.suite.rows
 
 
@@ -63,7 +60,28 @@ class _Glue:
     def __init__(self, suite: Suite) -> None:
         self.suite = suite
         self.said: dict[str, submission.Part] = {}
+        self.failed: dict[str, list[str]] = {}  # the runs behind `said` that came to nothing
         self.mnli: Grid | None = None
+
+    def before(self, wanted: Mapping[str, GlueConfig]) -> None:
+        """What can be known before anything is trained: what the leaderboard would refuse, another encoder's MNLI.
+
+        Args:
+            wanted: the tasks that are run, by their own names.
+        Raises: ValueError if tasks would start from the MNLI model of another encoder.
+        """
+        for name, config in wanted.items():
+            for words in config.refused() if name != "ax" else ():
+                self.suite.say(f"glue/{name}: the leaderboard would refuse its test file: {words}")
+        if any(config.intermediate and name in AFTER_MNLI for name, config in wanted.items()):
+            self._check_mnli()
+
+    def _check_mnli(self) -> None:
+        folder = self.suite.folder("glue/mnli", PRETRAINED)
+        if (folder / BEST).is_file():
+            known = json.loads((folder / GUARD).read_text())["encoder"]
+            if known != fingerprint(self.suite.starts(0)):
+                raise ValueError(f"{folder} holds the MNLI model of another encoder: choose another --out")
 
     def task(self, config: GlueConfig, beside: bool) -> None:
         """One task's rows, and what its best model says of the test files."""
@@ -79,7 +97,7 @@ class _Glue:
         for name, answers in hidden_answers(config, grid, parts).items():
             data = parts[name]
             assert isinstance(data, Sentences)
-            self.said[name] = submission.part_of(data.examples, answers)
+            self.said[name], self.failed[name] = submission.part_of(data.examples, answers), failure(grid)
 
     def _after_mnli(self) -> Callable[[int], Start]:
         """The network of the best MNLI run, with its pooler."""
@@ -88,6 +106,9 @@ class _Glue:
         folder = self.suite.folder("glue/mnli", PRETRAINED)
         if not (folder / BEST).is_file():
             raise MissingFiles(f"it starts from the MNLI model, and {self.suite.out} has none: run that task first")
+        best = json.loads((folder / BEST_OF).read_text())
+        if not best["sound"]:
+            self.suite.say(f"the MNLI model that the next task starts from is by a failed run, {best['run']}")
         first = self.suite.starts(0)
         backbone = backbone_of(folder, first.backbone)
         weights = load_file(folder / BEST)
@@ -95,32 +116,29 @@ class _Glue:
         known = Start(first.name, backbone, pooler or None)
         return lambda seed: known
 
-    def _row(self, config: GlueConfig, score: Score, chosen: dict[str, Any], rules: tuple[str, str]) -> Row:
+    def _row(
+        self, config: GlueConfig, score: Score, chosen: dict[str, Any], rules: tuple[str, str], failed: list[str]
+    ) -> Row:
         names = (f"glue/{config.name}", self.suite.encoder)
-        return Row.of(names, score.main, [score.figures], [chosen], 0.0, to_dict(config), rules, [])
+        return Row.of(names, score.main, [score.figures], [chosen], 0.0, to_dict(config), rules, failed)
 
     def _majority(self, config: GlueConfig) -> None:
         parts, _ = config.parts()
-        self.suite.add([self._row(config, majority_score(TASKS["wnli"], parts), {}, (config.rules(), "dev"))])
+        self.suite.add([self._row(config, majority_score(TASKS["wnli"], parts), {}, (config.rules(), "dev"), [])])
         for name, examples in parts.hidden.items():
             self.said[name] = submission.part_of(examples, [majority(parts)] * len(examples))
             submission.write_file(self.suite.out / PREDICTIONS, name, self.said[name])
 
     def diagnostic(self, config: GlueConfig) -> None:
-        """AX: what the best MNLI model says of the diagnostic set, scored where its labels are there."""
-        folders = [Path(config.data.path) / folder for folder in ("diagnostic", "AX", "ax")]
-        labelled = next((path for path in (f / DIAGNOSTIC.name for f in folders) if path.is_file()), None)
-        if labelled is None:
-            self.suite.say(f"glue/ax: not scored: there is no {DIAGNOSTIC.name}, so its labels are not known here")
-            return
+        """AX: the score of what the best MNLI model says of the diagnostic set."""
         grid = self.mnli
         assert grid is not None
-        examples: list[Example] = read(TASKS["mnli"], labelled, DIAGNOSTIC).examples
+        examples = config.diagnostic()
         data = Sentences(examples, text_tokenizer(grid.first.backbone), TASKS["mnli"].classes, config.data.longest)
         said = grid.task.answers(data, list(predict(grid.best(), data, config.loop.precision).values()))
         best = json.loads((grid.folder / BEST_OF).read_text())
-        rules = f"the MNLI model that did best on its dev split; {config.rules()}"
-        self.suite.add([self._row(config, matthews(examples, said), best, (rules, "test"))])
+        rules = f"the MNLI model that did best on its dev split; {config.rules()}; {config.loop.precision}"
+        self.suite.add([self._row(config, matthews(examples, said), best, (rules, "test"), failure(grid))])
 
     def finish(self) -> dict[str, float]:
         """The averages, and the submission."""
@@ -132,6 +150,9 @@ class _Glue:
             suite.say(f"average {name}, of medians on the dev split: {100 * value:.1f}")
         for name, figures in lacking(mine).items():
             suite.say(f"average {name} is left out: it needs {', '.join(figures)}")
+        for name, words in self.failed.items():
+            for one in words:
+                suite.say(f"{SUBMISSION}: {name} is by a failed run: {one}")
         for words in submission.write(suite.out / SUBMISSION, self.said):
             suite.say(f"{SUBMISSION}: {words}")
         return found

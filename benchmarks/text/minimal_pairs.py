@@ -21,7 +21,7 @@ from ...ssl.objectives.bert import Bert, BertConfig
 from ...ssl.pretrain import ASSETS
 from ...ssl.recipe import FILE, Recipe
 from ...text import tokenizer as wordpiece
-from ...text.published import from_hf, heads_from_hf
+from ...text.published import MASKED_HEADS, from_hf, heads_from_hf, masked_head_from_hf
 from ..encoders import text_tokenizer
 from .examples import field, json_rows
 
@@ -29,8 +29,7 @@ from .examples import field, json_rows
 # the ends of a rare word do not give away its beginning (Kauf and Ivanova 2023, arXiv:2305.10588: PLL-word-l2r).
 Hiding = Literal["token", "word_l2r"]
 
-_TRANSFORM = "cls.predictions.transform."  # the head of BertForMaskedLM, which may come without the next sentence's
-_NEXT_SENTENCE = "cls.seq_relationship.weight"
+_NEXT_SENTENCE = "cls.seq_relationship.weight"  # BertForMaskedLM's head comes without
 
 
 class Pair(NamedTuple):
@@ -67,7 +66,7 @@ def read_pairs(path: Path) -> list[Pair]:
 
 
 def load_masked_model(name: str) -> Bert:
-    """BERT with its head for masked words, in eval mode, float32, on the CPU.
+    """BERT or RoBERTa with its head for masked words, in eval mode, float32, on the CPU.
 
     Args:
         name: a run directory, of which the newest checkpoint is taken, or a Hugging Face folder.
@@ -95,37 +94,33 @@ def _from_run(run: Path) -> Bert:
 
 def _from_hf(folder: Path) -> Bert:
     settings, weights = published.read(folder)
-    if settings.get("model_type") != "bert":
-        raise ValueError(f"{folder} holds a {settings.get('model_type')}: of masked language models, BERT's are known")
-    if settings.get("hidden_act", "gelu") != "gelu":
+    kind = settings.get("model_type")
+    if kind not in MASKED_HEADS:
+        known = ", ".join(MASKED_HEADS)
+        raise ValueError(f"{folder} holds a {kind}: of masked language models, those of {known} are known")
+    head = MASKED_HEADS[kind]
+    if kind == "bert" and settings.get("hidden_act", "gelu") != "gelu":  # RoBERTa's head has gelu, whatever it says
         raise ValueError(f"the head in {folder} uses {settings['hidden_act']}: only gelu is known here")
-    if f"{_TRANSFORM}dense.weight" not in weights:
-        raise ValueError(f"{folder} lacks cls.predictions, BERT's head for masked words: save a BertForMaskedLM there")
+    if f"{head.dense}.weight" not in weights:
+        whole = f"{kind.capitalize()}ForMaskedLM"
+        raise ValueError(f"{folder} lacks {head.dense}, of the head for masked words: save a {whole} there")
     backbone = from_hf(folder)
     next_sentence = _NEXT_SENTENCE in weights
     model = BertConfig(next_sentence=next_sentence).build(backbone)
-    decoder = weights.get("cls.predictions.decoder.weight")
-    if decoder is not None and not torch.equal(decoder, model.table()):
-        raise ValueError(f"{folder} has output vectors of its own (cls.predictions.decoder): only tied ones are known")
-    heads = heads_from_hf(weights) if next_sentence else _head(weights)
+    model.transform_norm.eps = backbone.encoder.config.norm_eps  # RoBERTa's is another than BERT's
+    output = weights.get(head.output)
+    if output is not None and not torch.equal(output, model.table()):
+        raise ValueError(f"{folder} has output vectors of its own ({head.output}): only tied ones are known")
+    heads = heads_from_hf(weights) if next_sentence else masked_head_from_hf(weights, head)
     model.load_state_dict({**{f"backbone.{name}": x for name, x in backbone.state_dict().items()}, **heads})
     return model.eval()
-
-
-def _head(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The head of BertForMaskedLM alone under the names of objectives/bert.py."""
-    out = {"bias": published.take(weights, "cls.predictions.bias")}
-    for ours, theirs in (("transform", "dense"), ("transform_norm", "LayerNorm")):
-        for kind in ("weight", "bias"):
-            out[f"{ours}.{kind}"] = published.take(weights, f"{_TRANSFORM}{theirs}.{kind}")
-    return out
 
 
 @torch.inference_mode()
 def pseudo_log_likelihoods(
     model: Bert, sentences: Sequence[str], hiding: Hiding = "token", batch: int = 8192
 ) -> np.ndarray:
-    """The sum over a sentence's tokens, [CLS] and [SEP] not counted, of log P(token | the others, it being masked).
+    """The sum over a sentence's tokens, its markers not counted, of log P(token | the others, it being masked).
 
     Computed on the model's device. Sentences of the same tokens get exactly the same score.
 
@@ -137,25 +132,33 @@ def pseudo_log_likelihoods(
     """
     model.eval()
     tokenizer = text_tokenizer(model.backbone)
-    start, stop = (wordpiece.special_id(tokenizer, token) for token in ("[CLS]", "[SEP]"))
+    frame = wordpiece.frame(tokenizer)
     rows = []
-    encodings = tokenizer.encode_batch_fast(list(sentences), add_special_tokens=False)
+    words: dict[tuple[int, ...], list[int]] = {}  # of each row's tokens, the number of the word
+    encodings = tokenizer.encode_batch(list(sentences), add_special_tokens=False)
     for sentence, encoded in zip(sentences, encodings, strict=True):
         if not encoded.ids:
             raise ValueError(f"the tokenizer leaves nothing of the sentence {sentence!r}: take it out")
-        rows.append((start, *encoded.ids, stop))
+        row = tuple(frame.one(encoded.ids))
+        rows.append(row)
+        words[row] = [-1, *encoded.word_ids, -1]
     found: dict[tuple[int, ...], float] = {}
     for _, group in groupby(sorted(dict.fromkeys(rows), key=len), key=len):  # no padding within a group
         alike = list(group)
-        found |= zip(alike, _score(model, torch.tensor(alike), hiding, batch).tolist(), strict=True)
+        scores = _score(model, torch.tensor(alike), torch.tensor([words[row] for row in alike]), hiding, batch)
+        found |= zip(alike, scores.tolist(), strict=True)
     return np.array([found[row] for row in rows], dtype=np.float64)
 
 
-def _score(model: Bert, ids: Tensor, hiding: Hiding, batch: int) -> Tensor:
-    """(S,) float64 on the CPU: the scores of sentences of equal length, whose ids (S, T) begin and end with markers."""
+def _score(model: Bert, ids: Tensor, word: Tensor, hiding: Hiding, batch: int) -> Tensor:
+    """(S,) float64 on the CPU: the scores of sentences of equal length.
+
+    Args:
+        ids: (S, T), the first and the last are markers.
+        word: (S, T), the number of the word that each token is of.
+    """
     S, T = ids.shape
-    ids = ids.to(model.bias.device)
-    word = (~model.continues[ids]).cumsum(1)  # (S, T), the number of each token's word
+    ids, word = ids.to(model.bias.device), word.to(model.bias.device)
     place = torch.arange(T, device=ids.device)
     scores = []
     for copy in torch.arange(S * (T - 2), device=ids.device).split(max(1, batch // T)):

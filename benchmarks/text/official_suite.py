@@ -6,6 +6,7 @@ import json
 import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -13,7 +14,7 @@ from ...ssl.config import Config
 from ...ssl.data import Dataset
 from ..encoders import Start
 from ..finetune import MissingFiles, Setting, TunedConfig
-from ..suite import Suite
+from ..suite import Faults, Suite
 from ..task import Score, Task
 from . import protocols
 from .choices import ChoiceParts, ChoiceTask, Choose, Questions, best
@@ -109,21 +110,26 @@ class OfficialConfig(TunedConfig, ABC):
     def reading(self, split: str) -> Reading:
         """The examples of a split. Raises MissingFiles, or ValueError for files that cannot be used."""
         if not self.data.path:
-            raise ValueError(f"no folder named for {self.name}: set --data.path to what holds the tasks' folders")
+            raise ValueError("no folder named: set --data.path to what holds the tasks' folders")
         release = self.release()
         return release.read(release.described, Path(self.data.path), split)
 
     def parts(self) -> dict[str, Reading]:
-        """The examples of all splits that are there. Raises as `reading`."""
+        """The examples of all splits that are there. Raises as `reading`, with all files that cannot be used."""
         if not (self.data.train.startswith("train") and self.data.dev.startswith("dev")):
             raise ValueError("--data.train and --data.dev take splits for training and choosing, as train_0 and dev_0")
-        read = {"train": self.reading(self.data.train), "dev": self.reading(self.data.dev)}
-        if PUBLIC in self.release().described.files:
-            read[PUBLIC] = self.reading(PUBLIC)
-        try:
+        files = self.release().described.files
+        if list(files) == ["test"]:
+            return {"test": self.reading("test")}  # a diagnostic set
+        read: dict[str, Reading] = {}
+        faults = Faults()
+        for name, split in {"train": self.data.train, "dev": self.data.dev, PUBLIC: PUBLIC}.items():
+            if name != PUBLIC or PUBLIC in files:
+                with faults.kept():
+                    read[name] = self.reading(split)
+        with faults.kept(), suppress(MissingFiles):  # without it there is nothing to predict for the leaderboard
             read["test"] = self.reading("test")
-        except MissingFiles:
-            pass  # nothing to predict for the leaderboard
+        faults.tell()
         return read
 
     def check(self) -> None:

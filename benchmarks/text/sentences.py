@@ -29,7 +29,7 @@ AT_ONCE = 4096  # examples whose tokenizer's own encodings, which are large, are
 
 
 class Sentences(Dataset):
-    """[CLS] first [SEP] or [CLS] first [SEP] second [SEP], cut at `longest` tokens from the longer text's end.
+    """A text, or two, between the tokenizer's markers, cut at `longest` tokens from the longer text's end.
 
     Inputs are (T, 2): ids and segments; extras: "label" (), a class's number or a float, where labels are known.
 
@@ -49,7 +49,6 @@ class Sentences(Dataset):
         count: Literal["items", "tokens"] = "tokens",
     ) -> None:
         self.examples, self.classes, self.unit = examples, labels, count
-        self.start, self.stop = (wordpiece.special_id(tokenizer, token) for token in ("[CLS]", "[SEP]"))
         self.ids, self.bounds, self.firsts = self._encode(tokenizer, longest)
         self.labels = [self._label(one) for one in examples]
         self.records = np.arange(len(examples), dtype=np.int64)[:, None]
@@ -58,19 +57,17 @@ class Sentences(Dataset):
 
     def _encode(self, tokenizer: Tokenizer, longest: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """All ids back to back, where each example begins and ends, and how many of its ids are segment 0."""
-        flat, bounds, firsts = array("i"), array("q", [0]), array("q")
+        flat, bounds, firsts, frame = array("i"), array("q", [0]), array("q"), wordpiece.frame(tokenizer)
         for begin in range(0, len(self.examples), AT_ONCE):
             examples = self.examples[begin : begin + AT_ONCE]
             first = tokenizer.encode_batch_fast([one.first for one in examples], add_special_tokens=False)
             second = tokenizer.encode_batch_fast([one.second or "" for one in examples], add_special_tokens=False)
             for one, a, b in zip(examples, first, second, strict=True):
                 pair = one.second is not None
-                keep_a, keep_b = cut(len(a), len(b), longest - 3) if pair else (min(len(a), longest - 2), 0)
-                flat.extend([self.start, *a.ids[:keep_a], self.stop])
-                firsts.append(keep_a + 2)
-                if pair:
-                    flat.extend([*b.ids[:keep_b], self.stop])
+                keep_a, keep_b = cut(len(a), len(b), longest - frame.markers) if pair else (min(len(a), longest - 2), 0)
+                flat.extend(frame.two(a.ids[:keep_a], b.ids[:keep_b]) if pair else frame.one(a.ids[:keep_a]))
                 bounds.append(len(flat))
+                firsts.append(frame.begin(keep_a) if pair and frame.segments else bounds[-1] - bounds[-2])
         return np.array(flat, dtype=np.int32), np.array(bounds, dtype=np.int64), np.array(firsts, dtype=np.int64)
 
     def _label(self, one: Example) -> int | float | None:

@@ -26,7 +26,7 @@ AT_ONCE = 256  # pairs whose vectors are held together: a bag of tokens is as wi
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CosineConfig(TaskConfig):
-    """The cosine of the mean vectors of two sentences, the states of [CLS] and [SEP] among them."""
+    """The cosine of the mean vectors of two sentences, the states of their markers ([CLS], [SEP]) among them."""
 
     trains: ClassVar[bool] = False
     split: ClassVar[str] = "dev"

@@ -35,7 +35,7 @@ AT_ONCE = 1024  # texts that are encoded together
 class WindowConfig(Config):
     """How a paragraph that is too long is cut up. In tokens."""
 
-    longest: int = 384  # of a window: [CLS] question [SEP] stretch of the paragraph [SEP]
+    longest: int = 384  # of a window: question and stretch of the paragraph, framed as a pair
     stride: int = 128  # from one window's stretch to the next
     question: int = 64  # its first tokens that are kept
 
@@ -44,7 +44,7 @@ class Window(NamedTuple):
     """One question with a stretch of its paragraph."""
 
     ids: list[int]  # T
-    segments: list[int]  # T; 0 up to the first [SEP], then 1
+    segments: list[int]  # T; BERT's: 0 up to the first [SEP], then 1
     question: int  # its place in `Questions.items`
     begin: int  # where the stretch begins in `ids`
     first: int  # its first token in the paragraph
@@ -85,11 +85,12 @@ class Windows(Dataset):
         count: Literal["items", "tokens"] = "items",
     ) -> None:
         self.questions, self.config, self.unit = questions, config or WindowConfig(), count
-        if min(self.config.stride, self.config.question, self.config.longest - self.config.question - 3) < 1:
+        self.frame = wordpiece.frame(tokenizer)
+        markers = self.frame.markers
+        if min(self.config.stride, self.config.question, self.config.longest - self.config.question - markers) < 1:
             raise ValueError(
-                f"{self.config} leaves no room: set stride and question above 0, longest above question + 3"
+                f"{self.config} leaves no room: set stride and question above 0, longest above question + {markers}"
             )
-        self.start, self.stop = (wordpiece.special_id(tokenizer, token) for token in ("[CLS]", "[SEP]"))
         self.paragraphs = list(_tokens(questions.contexts, tokenizer))
         self.asked = _ids([item.text for item in questions.items], tokenizer, self.config.question)
         rows: list[tuple[int, int, int, int, int]] = []
@@ -105,7 +106,7 @@ class Windows(Dataset):
             raise ValueError(f"{questions.path}: of no question the answer is in its paragraph: check answer_start")
         table = np.array(rows, dtype=np.int64)
         self.records = np.column_stack([np.arange(len(table)), table])  # (W, 6): number, then as `_rows` has it
-        lengths = 3 + table[:, 2] + np.array([len(self.asked[number]) for number in table[:, 0]])
+        lengths = markers + table[:, 2] + np.array([len(self.asked[number]) for number in table[:, 0]])
         self.sizes = np.ones(len(table)) if count == "items" else lengths.astype(np.float64)
 
     def _answer(self, number: int) -> tuple[int, int] | None:
@@ -124,7 +125,7 @@ class Windows(Dataset):
         if not tokens:
             place = f"{self.questions.path}, question {question.id}"
             raise ValueError(f"{place}: the tokenizer finds nothing in its context: remove the question")
-        begin = len(self.asked[number]) + 2
+        begin = self.frame.begin(len(self.asked[number]))
         for first, length in stretches(tokens, self.config.longest - begin - 1, self.config.stride):
             start = end = 0
             if first <= answer[0] and answer[1] < first + length:
@@ -135,10 +136,9 @@ class Windows(Dataset):
         """One of the windows, by its number."""
         _, question, first, length, start, end = self.records[number].tolist()
         asked, paragraph = self.asked[question], self.paragraphs[self.questions.items[question].context]
-        ids = [self.start, *asked, self.stop, *paragraph.ids[first : first + length].tolist(), self.stop]
-        begin = len(asked) + 2
-        segments = [0] * begin + [1] * (length + 1)
-        return Window(ids, segments, question, begin, first, length, start, end)
+        ids = self.frame.two(asked, paragraph.ids[first : first + length].tolist())
+        segments = self.frame.two_segments(len(asked), length)
+        return Window(ids, segments, question, self.frame.begin(len(asked)), first, length, start, end)
 
     def epoch(self, key: int) -> Epoch:
         return Epoch(self.records, self.sizes)
@@ -194,10 +194,22 @@ def touched(places: np.ndarray, start: int, end: int) -> tuple[int, int] | None:
 
 
 def _tokens(contexts: list[str], tokenizer: Tokenizer) -> Iterator[Tokens]:
+    spaced = bool(wordpiece.frame(tokenizer).space)
     for at in range(0, len(contexts), AT_ONCE):
-        for encoding in tokenizer.encode_batch(contexts[at : at + AT_ONCE], add_special_tokens=False):
-            places = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2)
+        some = contexts[at : at + AT_ONCE]
+        for text, encoding in zip(some, tokenizer.encode_batch(some, add_special_tokens=False), strict=True):
+            offsets = [unspaced(text, *place) for place in encoding.offsets] if spaced else encoding.offsets
+            places = np.array(offsets, dtype=np.int32).reshape(-1, 2)
             yield Tokens(np.array(encoding.ids, dtype=np.int32), places)
+
+
+def unspaced(text: str, begin: int, end: int) -> tuple[int, int]:
+    """Where a token of byte-level BPE begins and ends without the space that it may have before it.
+
+    What is nothing but space keeps its last character, also where the tokenizer's own trimming left it none: as an
+    answer it is not to be taken for there being none.
+    """
+    return max(0, end - (len(text[begin:end].lstrip()) or 1)), end
 
 
 def _ids(texts: list[str], tokenizer: Tokenizer, most: int) -> list[list[int]]:

@@ -32,9 +32,20 @@ FILES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "v1": (("train-v1.1.json",), ("dev-v1.1.json",), ()),
     "v2": (("train-v2.0.json",), ("dev-v2.0.json",), ()),
     "drcd": (("DRCD_training.json",), ("DRCD_dev.json",), ("DRCD_test.json",)),
+    # Of the four, the two in the middle are for CLUE's cmrc2018_public.zip. Its test.json has no true answers.
     "cmrc": (
-        ("squad-style-data/cmrc2018_train.json", "cmrc2018_train.json"),
-        ("squad-style-data/cmrc2018_dev.json", "cmrc2018_dev.json"),
+        (
+            "squad-style-data/cmrc2018_train.json",
+            "cmrc2018_public/train.json",
+            "cmrc2018/train.json",
+            "cmrc2018_train.json",
+        ),
+        (
+            "squad-style-data/cmrc2018_dev.json",
+            "cmrc2018_public/dev.json",
+            "cmrc2018/dev.json",
+            "cmrc2018_dev.json",
+        ),
         (),
     ),
 }  # train, dev and test

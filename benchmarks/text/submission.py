@@ -3,7 +3,7 @@
 
 import io
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,25 +66,43 @@ def write_file(folder: Path, name: str, part: Part) -> None:
     (folder / f"{name}.tsv").write_text(file_text(name, part))
 
 
+def wrong_rows(name: str, indices: Sequence[str], place: Callable[[int], str]) -> list[str]:
+    """The first row of a test file for which the leaderboard would refuse it, in words; nothing if there is none.
+
+    Args:
+        place: where the row of a number, from 0, stands; of one that is missing, where it should.
+    """
+    wanted = dict.fromkeys(str(i) for i in range(ROWS[name]))
+    seen: set[str] = set()
+    words = ""
+    for number, index in enumerate(indices):
+        if index in seen or index not in wanted:
+            words = f"{place(number)}: the index {index[:40]} {'stands twice' if index in seen else 'is none'}"
+            break
+        seen.add(index)
+    else:
+        lacking = next((index for index in wanted if index not in seen), None)
+        if lacking is not None:
+            words = f"{place(int(lacking))}: the index {lacking} is missing"
+    return [f"{words}; it has {len(indices)} rows, the leaderboard wants {len(wanted)}"] if words else []
+
+
 def problems(name: str, part: Part) -> list[str]:
-    """What the leaderboard would refuse in a file."""
-    task, found = task_of(name), []
-    if len(part.indices) != ROWS[name]:
-        found.append(f"{name}: {len(part.indices)} rows, the leaderboard wants {ROWS[name]}")
-    if len(set(part.indices)) != len(part.indices):
-        found.append(f"{name}: an index stands twice")
-    elif lacking := {str(i) for i in range(len(part.indices))} - set(part.indices):
-        found.append(f"{name}: no row has the index {min(map(int, lacking))}")
+    """What the leaderboard would refuse in a file of the zip."""
+    task = task_of(name)
+    found = wrong_rows(name, part.indices, lambda number: f"{name}.tsv, line {number + 2}")
     if bad := [one for one in part.said if task.classes and one not in task.classes]:
         found.append(f"{name}: {bad[0]!r} is no class of {task.folder}")
     return found
 
 
 def write(path: Path, predicted: Mapping[str, Part]) -> list[str]:
-    """Writes the zip; test files that are not in `predicted` get a constant.
+    """Writes the zip in the place of an older one; test files that are not in `predicted` get a constant.
 
-    Returns: in words, which files hold a constant, and what the leaderboard would refuse; such a zip is not written.
+    Returns: in words, which files hold a constant, and what the leaderboard would refuse; such a zip is not written,
+        and none is left.
     """
+    path.unlink(missing_ok=True)
     notes = [f"{name}: not predicted, a constant stands for it" for name in ROWS if name not in predicted]
     parts = {name: predicted.get(name) or constant(name) for name in ROWS}
     if wrong := [words for name, part in parts.items() for words in problems(name, part)]:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from ...ssl.config import to_dict
 from ..encoders import text_tokenizer
-from ..finetune import MissingFiles, Setting, predict
+from ..finetune import Setting, predict
 from ..grid import BEST_OF, Grid
 from ..scores import Row
-from ..suite import PREDICTIONS, Suite, run
+from ..suite import PREDICTIONS, Suite, failure, present_with
 from . import superglue
 from .examples import Example
 from .official_suite import OfficialConfig, Published, Release, blind, finish
@@ -62,15 +62,19 @@ def evaluate(
     """
     suite = Suite(encoder, seeds, out, say)
     trained = {name: config for name, config in configs.items() if config.name not in DIAGNOSTIC}
-    diagnostic = {name: config for name, config in configs.items() if config.name in DIAGNOSTIC}
-    if diagnostic and not any(config.name == "rte" for config in trained.values()):
-        trained["superglue/rte"] = dataclasses.replace(next(iter(diagnostic.values())), name="rte")
-    for name, grid in run(suite, trained, beside):
-        if trained[name].name == "rte":
-            for other, config in diagnostic.items():
-                _diagnose(suite, other, config, grid)
+    asked = {name: config for name, config in configs.items() if config.name in DIAGNOSTIC}
+    rte = ("superglue/rte", dataclasses.replace(next(iter((asked or configs).values())), name="rte"))
+    known = present_with(configs, asked, rte, say)
+    diagnostic = {name: known.pop(name) for name in asked if name in known}
+    for name, config in known.items():
+        grid = suite.task(name, config, config if beside else None)
+        if config.name == "rte":
+            for other, settings in diagnostic.items():
+                _diagnose(suite, other, settings, grid)
     if len(trained) > 1:
         finish(suite, _average(suite, trained))
+    else:
+        suite.draw({})
     return suite.rows
 
 
@@ -91,11 +95,7 @@ def _average(suite: Suite, configs: Mapping[str, SuperglueConfig]) -> dict[str, 
 def _diagnose(suite: Suite, name: str, config: SuperglueConfig, rte: Grid) -> None:
     """AX-b or AX-g: what the best RTE network says of it, scored where its labels are there."""
     release = config.release()
-    try:
-        examples = [one for one in config.reading("test").examples if isinstance(one, Example)]
-    except MissingFiles as missing:
-        suite.say(f"{name}: left out: {missing}")
-        return
+    examples = [one for one in config.reading("test").examples if isinstance(one, Example)]
     assert isinstance(rte.task, SentenceTask)
     tokenizer = text_tokenizer(rte.first.backbone)
     data = Sentences([blind(one) for one in examples], tokenizer, rte.task.classes, config.longest())
@@ -105,10 +105,10 @@ def _diagnose(suite: Suite, name: str, config: SuperglueConfig, rte: Grid) -> No
         suite.say(f"{name}: predicted, not scored: its labels are not known here")
         return
     best = json.loads((rte.folder / BEST_OF).read_text())
-    rules = (f"the RTE network that did best on its dev split; {config.rules()}", "test")
+    rules = (f"the RTE network that did best on its dev split; {config.rules()}; {config.loop.precision}", "test")
     found = release.score(release.described, examples, said)
     main = release.described.metrics[0]
-    row = Row.of((name, suite.encoder), main, [found], [best], 0.0, to_dict(config), rules, [])
+    row = Row.of((name, suite.encoder), main, [found], [best], 0.0, to_dict(config), rules, failure(rte))
     suite.add([row])
 
 

@@ -91,10 +91,10 @@ def tag_names(parts: Mapping[str, Sequence[Sentence]]) -> list[str]:
 
 
 class Tagged(Dataset):
-    """Sentences as [CLS] tokens [SEP], cut at `longest`; extras: "tags" (T,) int64, a word's at its first token.
+    """Sentences between markers, cut at `longest` tokens; extras: "tags" (T,) int64, a word's at its first token.
 
-    Words are tokenized one by one. Of a word whose beginning stands beyond `longest`, or of which the tokenizer leaves
-    nothing, no token is read, and `seen` says so.
+    Words are tokenized one by one, for byte-level BPE with a space before each. Of a word whose beginning stands beyond
+    `longest`, or of which the tokenizer leaves nothing, no token is read, and `seen` says so.
 
     Args:
         names: what the tags are called, in the order of their numbers, which begin with 1.
@@ -112,20 +112,20 @@ class Tagged(Dataset):
         count: Literal["items", "tokens"] = "tokens",
     ) -> None:
         self.sentences, self.names, self.unit = sentences, names, count
-        start, stop = (wordpiece.special_id(tokenizer, token) for token in ("[CLS]", "[SEP]"))
+        frame = wordpiece.frame(tokenizer)
         numbers = {name: number for number, name in enumerate(names, start=NO_WORD + 1)}
-        flat = [word for sentence in sentences for word in sentence.words]
+        flat = [frame.space + word for sentence in sentences for word in sentence.words]
         pieces = iter(tokenizer.encode_batch_fast(flat, add_special_tokens=False))
         self.items: list[tuple[list[int], list[int]]] = []
         self.seen: list[list[bool]] = []  # of each sentence's words
         for sentence in sentences:
-            ids, tags, seen = [start], [NO_WORD], []
+            ids, tags, seen = [frame.start], [NO_WORD], []
             for tag in sentence.tags:
                 word = next(pieces).ids
                 seen.append(bool(word) and len(ids) < longest - 1)
                 ids += word
                 tags += [numbers[tag], *[NO_WORD] * (len(word) - 1)] if word else []
-            self.items.append(([*ids[: longest - 1], stop], [*tags[: longest - 1], NO_WORD]))
+            self.items.append(([*ids[: longest - 1], frame.stop], [*tags[: longest - 1], NO_WORD]))
             self.seen.append(seen)
         self.records = np.arange(len(sentences), dtype=np.int64)[:, None]
         self.sizes = np.array([1.0 if count == "items" else float(len(ids)) for ids, _ in self.items])
