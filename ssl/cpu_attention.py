@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention with dropout on a CPU, for which torch has no kernel: worked off in pieces that stay in the cache.
 
-Weights are computed again in the backward pass instead of being kept, as Dao et al. 2022 (arXiv:2205.14135) do on a
-GPU; of the L x L numbers of a head only one byte each, the dropout's choice, outlives its piece.
+Weights of more than one piece are computed again in the backward pass instead of being kept, as Dao et al. 2022
+(arXiv:2205.14135) do on a GPU; of the L x L numbers of a head only one byte each, the dropout's choice, outlives it.
 Shape letters: P = G H heads of all rows, L positions of the longest row, d width of a head.
 """
 
@@ -51,28 +51,32 @@ class _Attend(torch.autograd.Function):
         piece = max(1, _PIECE // (L * L))
         out = torch.empty_like(value)
         left = torch.empty(len(query), L, L, dtype=torch.bool)
+        kept = None
         for start in range(0, len(query), piece):
             part = slice(start, start + piece)
             weights = _weights(query[part], key[part], None if seen is None else seen[part])
             left[part] = choose(weights.shape, left_out)
-            torch.bmm(weights.masked_fill_(left[part], 0.0), value[part], out=out[part])
+            torch.bmm(weights.masked_fill(left[part], 0.0), value[part], out=out[part])
+            kept = weights if piece >= len(query) else None
         ctx.scale = 65536 / (65536 - left_out)
-        ctx.save_for_backward(query, key, value, seen, left)
+        ctx.save_for_backward(query, key, value, seen, left, kept)
         return out.mul_(ctx.scale)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):  # noqa: ANN001, ANN205  # pyright: ignore
-        query, key, value, seen, left = ctx.saved_tensors
+        query, key, value, seen, left, kept = ctx.saved_tensors
         L, d = query.shape[1:]
         piece = max(1, _PIECE // (L * L))
         to_query, to_key, to_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
         for start in range(0, len(query), piece):
             part = slice(start, start + piece)
-            weights = _weights(query[part], key[part], None if seen is None else seen[part])
+            weights = (
+                kept if kept is not None else _weights(query[part], key[part], None if seen is None else seen[part])
+            )
             scaled = gradient[part] * ctx.scale
             to_weights = (scaled @ value[part].transpose(1, 2)).masked_fill_(left[part], 0.0)
             to_scores = torch.ops.aten._softmax_backward_data(to_weights, weights, -1, weights.dtype)
-            torch.bmm(weights.masked_fill_(left[part], 0.0).transpose(1, 2), scaled, out=to_value[part])
+            torch.bmm(weights.masked_fill(left[part], 0.0).transpose(1, 2), scaled, out=to_value[part])
             torch.bmm(to_scores, key[part] * d**-0.5, out=to_query[part])
             torch.bmm(to_scores.transpose(1, 2), query[part] * d**-0.5, out=to_key[part])
         return to_query, to_key, to_value, None, None
