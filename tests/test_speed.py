@@ -32,11 +32,11 @@ def counted(run):
 )
 def test_an_encoders_flops_are_those_that_torch_counts(config):
     encoder = Encoder(config).eval()
-    x, lengths = torch.randn(3, 40, config.width), torch.tensor([40, 12, 25])  # groups of one row: nothing is padded
+    x, lengths = torch.randn(3, 70, config.width), torch.tensor([70, 12, 50])  # groups of one row: nothing is padded
     found = counted(lambda: encoder(x, lengths, layers=False))
     assert encoder_flops(config, lengths.tolist()) == pytest.approx(found, rel=0.03 if config.width == 64 else 1e-9)
     assert encoder_flops(config, [40], [40]) == encoder_flops(config, [40])
-    wanted = counted(lambda: encoder.at(x, lengths, torch.tensor([0, 40, 80])))
+    wanted = counted(lambda: encoder.at(x, lengths, torch.tensor([0, 70, 82])))
     # Of the last block pluri computes queries and their products for all positions; the formula counts what is wanted.
     assert 0.9 * wanted < encoder_flops(config, lengths.tolist(), [1, 1, 1]) < wanted < found
 
