@@ -64,8 +64,9 @@ def test_superb_scores_the_same_in_bf16(device, encoder, tmp_path):
     (listing := tmp_path / "digits.tsv").write_text("\n".join(lines) + "\n")
     rows = []
     for name, precision, where in (("plain", "fp32", "cpu"), ("half", "bf16", device)):
-        config = KeywordConfig(lr=1e-2, steps=150, evaluations=3, precision=precision, device=where)
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=str(listing)))
+        config = KeywordConfig(lr=1e-2, steps=150, evaluations=3)
+        data = dataclasses.replace(config.data, path=str(listing))
+        config = dataclasses.replace(config, data=data, precision=precision, device=where)
         rows += superb_suite.evaluate({"superb/ks": config}, encoder, 3, False, tmp_path / name, print)
     assert rows[0].scores["accuracy"] > 0.3  # one in five by chance
     agree(*rows)
