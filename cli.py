@@ -40,7 +40,7 @@ def main() -> None:
         _fail(f"no command {words[0]}: there are {', '.join(COMMANDS)}", 2)
     try:
         RUN[words[0]](words[1:])
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as error:
         _fail(str(error), 2)
     except (ImportError, Stopped) as error:
         _fail(str(error), 1)

@@ -15,7 +15,7 @@ from . import scores, tasks, tuned
 from .encoders import RAW, load, random_twin, raw_features
 from .finetune import MissingFiles, TunedConfig
 from .scores import Row
-from .superb.qbe_search import SearchConfig
+from .superb.qbe.search import SearchConfig
 from .superb.swept import SweptConfig
 from .task import Score, TaskConfig, ZeroShotConfig
 

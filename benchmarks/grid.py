@@ -39,7 +39,7 @@ class Run(NamedTuple):
     main: str
     failed: str  # how it came to nothing; empty if it did not
     steps: int
-    seconds: float
+    seconds: float  # of the process that finished it; an earlier one may have been cut off
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -10,14 +10,23 @@ from typing import Any
 from . import classify, suite
 from .finetune import TunedConfig
 from .scores import Row
-from .superb import asv_task, ctc_tasks, qbe_task, sd_task
 from .superb import suite as superb_suite
-from .superb import utterance_tasks as superb
-from .superb.qbe_search import SearchConfig
+from .superb.asv import task as asv_task
+from .superb.ctc import tasks as ctc_tasks
+from .superb.qbe import task as qbe_task
+from .superb.qbe.search import SearchConfig
+from .superb.sd import task as sd_task
 from .superb.swept import SweptConfig
+from .superb.utterance import tasks as utterance_tasks
 from .superb_sg import task as separation
 from .task import TaskConfig, ZeroShotConfig
-from .text import blimp, clue_suite, glue, glue_suite, similarity, squad_suite, superglue_suite, tagging
+from .text import blimp, similarity
+from .text.clue import suite as clue_suite
+from .text.glue import config as glue
+from .text.glue import suite as glue_suite
+from .text.squad import suite as squad_suite
+from .text.superglue import suite as superglue_suite
+from .text.tagging import tasks as tagging
 
 # One line a task: the listing is the table of contents.
 TASKS: dict[str, Callable[[], TaskConfig | ZeroShotConfig | TunedConfig | SweptConfig | SearchConfig]] = {
@@ -65,10 +74,10 @@ TASKS: dict[str, Callable[[], TaskConfig | ZeroShotConfig | TunedConfig | SweptC
     "squad/v2": squad_suite.v2,
     "squad/drcd": squad_suite.drcd,
     "squad/cmrc": squad_suite.cmrc,
-    "superb/ks": superb.ks,
-    "superb/ic": superb.ic,
-    "superb/sid": superb.sid,
-    "superb/er": superb.er,
+    "superb/ks": utterance_tasks.ks,
+    "superb/ic": utterance_tasks.ic,
+    "superb/sid": utterance_tasks.sid,
+    "superb/er": utterance_tasks.er,
     "superb/asv": asv_task.asv,
     "superb/sd": sd_task.sd,
     "superb/qbe": qbe_task.qbe,

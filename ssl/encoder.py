@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from . import attention
 from .attention import Attend
@@ -149,6 +150,7 @@ class Encoder(nn.Module):
         share = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
         self.blocks = nn.ModuleList(kind(config, rate) for rate in share)
         self.output_norm = nn.Identity() if post_norm else make_norm(config)
+        self.recompute = False  # in training, keep only what enters each block, and compute the rest again in backward
         self.blocks.apply(initialise)
 
     def forward(
@@ -226,6 +228,10 @@ class Encoder(nn.Module):
             # Zero gradients for the block that is left out: data-parallel ranks may leave out different ones.
             hidden = hidden + 0.0 * sum(parameter.sum() for parameter in block.parameters())
             return hidden if wanted is None else hidden.index_select(0, wanted)
+        if self.recompute and self.training and torch.is_grad_enabled():
+            out = checkpoint(block, hidden, attend, rows, wanted, use_reentrant=False)
+            assert isinstance(out, Tensor)
+            return out
         return block(hidden, attend, rows, wanted)
 
 

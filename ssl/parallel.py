@@ -33,7 +33,7 @@ def find_device(wanted: str) -> torch.device:
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise ValueError("there is no CUDA device: set loop.device=cpu, or see `pluri doctor`")
+        raise ValueError("there is no CUDA device: say cpu or auto where cuda stands, or see `pluri doctor`")
     index = local_rank()
     torch.cuda.set_device(index)
     return torch.device("cuda", index)

@@ -26,6 +26,7 @@ class LoopConfig(Config):
     workers: int = 2  # loader processes a rank
     buckets: int = 1  # batches whose items are sorted by length together; 1: none
     compile: bool = False  # torch.compile each block
+    recompute: bool = False  # blocks a second time in the backward pass, instead of keeping what they need for it
     sharding: Literal["ddp", "fsdp"] = "ddp"  # with several ranks
     evaluate_every: int = 1000  # steps
     evaluate_batches: int = 20  # of the held-out split, at most

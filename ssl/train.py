@@ -83,6 +83,7 @@ class _Run:
         self.sharded = parallel.world() > 1 and loop.sharding == "fsdp"
         self.spare: Batch | None = None
         state = self._restore_weights()
+        objective.backbone.encoder.recompute = loop.recompute
         if loop.compile:
             for block in objective.backbone.encoder.blocks:
                 block.compile(dynamic=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pluri.benchmarks.text.bio import (
+from pluri.benchmarks.text.tagging.bio import (
     Span,
     lenient_scores,
     lenient_spans,
@@ -18,7 +18,7 @@ from pluri.benchmarks.text.bio import (
     strict_spans,
     to_iob2,
 )
-from pluri.benchmarks.text.words import Sentence
+from pluri.benchmarks.text.tagging.words import Sentence
 
 # As in CoNLL-2003: four columns, IOB1, a line before each document.
 CONLL = """\ufeff-DOCSTART- -X- -X- O

@@ -11,8 +11,8 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 from pluri.benchmarks.finetune import MissingFiles
-from pluri.benchmarks.text.clue import TASKS, read
-from pluri.benchmarks.text.clue_predictions import AVERAGES, average, read_predictions, score, write
+from pluri.benchmarks.text.clue.predictions import AVERAGES, average, read_predictions, score, write
+from pluri.benchmarks.text.clue.tasks import TASKS, read
 from pluri.benchmarks.text.examples import Choices, Example
 
 DATA = os.environ.get("PLURI_TRIAL_DATA")

@@ -8,9 +8,9 @@ from collections import Counter
 
 import pytest
 
-from pluri.benchmarks.text.clue import TASKS, read
-from pluri.benchmarks.text.clue_choices import AROUND, BLANK, around, distinct
-from pluri.benchmarks.text.clue_predictions import read_predictions, score, write
+from pluri.benchmarks.text.clue.choices import AROUND, BLANK, around, distinct
+from pluri.benchmarks.text.clue.predictions import read_predictions, score, write
+from pluri.benchmarks.text.clue.tasks import TASKS, read
 from pluri.benchmarks.text.examples import Choices
 
 C3 = [

@@ -10,9 +10,9 @@ import torch
 
 from pluri.benchmarks.scores import Row
 from pluri.benchmarks.superb import suite as superb_suite
-from pluri.benchmarks.superb.utterance_tasks import KeywordConfig
-from pluri.benchmarks.text import glue_suite
-from pluri.benchmarks.text.glue import GlueConfig, GlueDataConfig
+from pluri.benchmarks.superb.utterance.tasks import KeywordConfig
+from pluri.benchmarks.text.glue import suite as glue_suite
+from pluri.benchmarks.text.glue.config import GlueConfig, GlueDataConfig
 from pluri.ssl.recipe import LoopConfig
 
 DATA = Path(os.environ.get("PLURI_TRIAL_DATA", "")) / "speech"

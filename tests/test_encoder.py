@@ -257,3 +257,25 @@ def test_bf16_autocast_stays_near_fp32():
         with torch.autocast("cpu", dtype=torch.bfloat16):
             rough = encoder(rows(), LENGTHS).x.float()
     assert (exact - rough).abs().mean() < 0.03
+
+
+@pytest.mark.parametrize("variant", ["post_norm", "pre_norm", "gated"])
+@pytest.mark.parametrize("wanted", [False, True])
+def test_blocks_computed_again_give_the_same_gradients_and_keep_less(variant, wanted):
+    config = dataclasses.replace(SMALL, dropout=0.1, attention_dropout=0.1, layer_drop=0.2, drop_path=0.1)
+    encoder = build(dataclasses.replace(config, **VARIANTS[variant])).train()
+    x, index = rows(), torch.tensor([0, 16, 40, 60])
+
+    def step(recompute):
+        encoder.recompute = recompute
+        torch.manual_seed(3)
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+            out = encoder.at(x, LENGTHS, index) if wanted else encoder(x, LENGTHS, layers=False).packed
+        gradients = torch.autograd.grad(out.square().sum(), list(encoder.parameters()))
+        return out.detach(), gradients, sum(kept)
+
+    (out, gradients, kept), (again, others, few) = step(False), step(True)
+    assert torch.equal(out, again) and few < kept / 3
+    for one, other in zip(gradients, others, strict=True):
+        assert torch.equal(one, other)

@@ -11,7 +11,7 @@ import torch
 import pluri
 from pluri import recipes
 from pluri.cli import override
-from pluri.ssl import checkpoint
+from pluri.ssl import checkpoint, encoder
 from pluri.ssl.data import Item
 from pluri.ssl.pretrain import pretrain
 from pluri.ssl.stopped import Stopped
@@ -71,6 +71,29 @@ def test_accumulation_keeps_the_mathematics(samples, methods, tmp_path):
         assert (value - results[1][1][name]).abs().max() < 1e-5, name
     with pytest.raises(ValueError, match="accumulate=1"):
         pretrain(small("vision/byol_tiny", samples, methods, **{"loop.accumulate": 2}), tmp_path / "byol")
+
+
+@pytest.mark.parametrize("name", ["text/bert_tiny", "speech/wav2vec2_tiny", "vision/byol_tiny"])
+def test_blocks_computed_again_change_no_bit_of_a_run(name, samples, methods, tmp_path, monkeypatch):
+    again = []
+
+    def counted(*words, **settings):
+        again.append(words)
+        return checkpointed(*words, **settings)
+
+    checkpointed = encoder.checkpoint
+    monkeypatch.setattr(encoder, "checkpoint", counted)
+    blocks, losses = [], []
+    for recompute in (False, True):
+        again.clear()
+        drops = {"encoder.dropout": 0.1, "encoder.attention-dropout": 0.1, "loop.recompute": recompute}
+        recipe = small(name, samples, methods, **drops)
+        pretrain(recipe, tmp_path / str(recompute))
+        losses.append([(row["loss"], row["grad_norm"]) for row in rows(tmp_path / str(recompute))])
+        blocks.append(len(again))
+    views = 2 if name == "vision/byol_tiny" else 1
+    assert blocks == [0, 3 * views * recipe.encoder.depth]
+    assert losses[0] == losses[1]
 
 
 def test_a_run_can_start_from_another_runs_weights(samples, methods, tmp_path):

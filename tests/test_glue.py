@@ -13,9 +13,9 @@ from pluri.benchmarks import encoders, page, tuned
 from pluri.benchmarks.finetune import Setting, fine_tune, predict
 from pluri.benchmarks.grid import Grid
 from pluri.benchmarks.task import Supervised
-from pluri.benchmarks.text import protocols
 from pluri.benchmarks.text.examples import Example
-from pluri.benchmarks.text.glue import GlueConfig, GlueDataConfig, averages
+from pluri.benchmarks.text.glue import protocols
+from pluri.benchmarks.text.glue.config import GlueConfig, GlueDataConfig, averages
 from pluri.benchmarks.text.sentences import Sentences, cut
 from pluri.ssl.recipe import LoopConfig
 from pluri.text.tokenizer import load_tokenizer

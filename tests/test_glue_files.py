@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from pluri.benchmarks.finetune import MissingFiles
-from pluri.benchmarks.text.glue import ORDER, read_all
-from pluri.benchmarks.text.glue_files import read, read_parquet
-from pluri.benchmarks.text.glue_tasks import DIAGNOSTIC, TASKS
+from pluri.benchmarks.text.glue.config import ORDER, read_all
+from pluri.benchmarks.text.glue.files import read, read_parquet
+from pluri.benchmarks.text.glue.tasks import DIAGNOSTIC, TASKS
 
 DATA = os.environ.get("PLURI_TRIAL_DATA")
 
@@ -117,6 +117,17 @@ def test_a_bad_row_of_parquet_is_named(name, column, values, words, tmp_path):
         with pytest.raises(ValueError) as caught:
             read_all(TASKS[name], tmp_path)
         assert str(caught.value).startswith(f"{path}, {words}") and "\n" not in str(caught.value)
+
+
+def test_a_missing_file_of_several_is_named(tmp_path):
+    put_parquet(tmp_path, "rte", "validation", PAIRS)
+    path = put_parquet(tmp_path, "rte", "train", PAIRS)
+    first = path.rename(path.parent / "train-00000-of-00003.parquet")
+    (tmp_path / "rte" / "train-00002-of-00003.parquet").write_bytes(first.read_bytes())
+    with pytest.raises(ValueError, match="is one of 3 files, of which train-00001-of-00003.parquet is not there"):
+        read_all(TASKS["rte"], tmp_path)
+    (tmp_path / "rte" / "train-00001-of-00003.parquet").write_bytes(first.read_bytes())
+    assert len(read_all(TASKS["rte"], tmp_path)[0].train) == 9
 
 
 def test_hidden_labels_of_parquet_are_for_test_files_alone(tmp_path):

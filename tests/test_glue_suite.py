@@ -16,9 +16,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from pluri.benchmarks import scores
-from pluri.benchmarks.text import glue, glue_suite, submission
-from pluri.benchmarks.text.glue import GlueConfig, GlueDataConfig
-from pluri.benchmarks.text.glue_tasks import TASKS
+from pluri.benchmarks.text.glue import config as glue
+from pluri.benchmarks.text.glue import submission
+from pluri.benchmarks.text.glue import suite as glue_suite
+from pluri.benchmarks.text.glue.config import GlueConfig, GlueDataConfig
+from pluri.benchmarks.text.glue.tasks import TASKS
 from pluri.ssl.recipe import LoopConfig
 
 TYPING = Path(__file__).resolve().parents[1] / ".typing"

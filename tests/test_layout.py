@@ -10,13 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-IN_BENCHMARKS = (
-    "benchmarks/speed",
-    "benchmarks/s3prl",
-    "benchmarks/superb",
-    "benchmarks/superb/layouts",
-    "benchmarks/superb_sg",
-    "benchmarks/text",
+IN_BENCHMARKS = sorted(
+    {str(path.parent.relative_to(ROOT)) for path in (ROOT / "benchmarks").rglob("*.py")} - {"benchmarks"}
 )
 FOLDERS = ("ssl", "ssl/objectives", "text", "speech", "vision", "benchmarks", *IN_BENCHMARKS, "tests")
 SOURCES = sorted(

@@ -15,10 +15,14 @@ import pytest
 from pluri.benchmarks import scores, suite, tasks
 from pluri.benchmarks.finetune import MissingFiles
 from pluri.benchmarks.scores import Row
-from pluri.benchmarks.text import clue, clue_predictions, clue_suite, superglue, superglue_suite
-from pluri.benchmarks.text.clue_suite import ClueConfig
+from pluri.benchmarks.text.clue import predictions as clue_predictions
+from pluri.benchmarks.text.clue import suite as clue_suite
+from pluri.benchmarks.text.clue import tasks as clue
+from pluri.benchmarks.text.clue.suite import ClueConfig
 from pluri.benchmarks.text.official_suite import OfficialDataConfig
-from pluri.benchmarks.text.superglue_suite import SuperglueConfig
+from pluri.benchmarks.text.superglue import suite as superglue_suite
+from pluri.benchmarks.text.superglue import tasks as superglue
+from pluri.benchmarks.text.superglue.suite import SuperglueConfig
 from pluri.ssl.recipe import LoopConfig
 
 DATA = os.environ.get("PLURI_TRIAL_DATA")

@@ -16,14 +16,14 @@ from pluri.benchmarks.text.examples import Choices, Example
 from pluri.benchmarks.text.minimal_pairs import load_masked_model, pseudo_log_likelihoods
 from pluri.benchmarks.text.sentences import Parts, Sentences, SentenceTask
 from pluri.benchmarks.text.similarity import cosines
-from pluri.benchmarks.text.span_answers import DecodeConfig, decode
-from pluri.benchmarks.text.spans import WindowConfig, Windows, unspaced
-from pluri.benchmarks.text.squad import Answer, Question
-from pluri.benchmarks.text.squad import Questions as Asked
-from pluri.benchmarks.text.squad_task import Parts as SpanParts
-from pluri.benchmarks.text.squad_task import SpanTask
-from pluri.benchmarks.text.tagger import WordTags, word_accuracy
-from pluri.benchmarks.text.words import NO_WORD, Sentence, Tagged
+from pluri.benchmarks.text.squad.answers import DecodeConfig, decode
+from pluri.benchmarks.text.squad.files import Answer, Question
+from pluri.benchmarks.text.squad.files import Questions as Asked
+from pluri.benchmarks.text.squad.spans import WindowConfig, Windows, unspaced
+from pluri.benchmarks.text.squad.task import Parts as SpanParts
+from pluri.benchmarks.text.squad.task import SpanTask
+from pluri.benchmarks.text.tagging.tagger import WordTags, word_accuracy
+from pluri.benchmarks.text.tagging.words import NO_WORD, Sentence, Tagged
 from pluri.ssl.data import Loader
 from pluri.text import tokenizer as wordpiece
 from pluri.text.frontend import TextFrontEnd

@@ -25,7 +25,7 @@ from pluri.benchmarks.superb.clips import Clips
 from pluri.benchmarks.superb.featurizer import FeaturizerConfig, mix
 from pluri.benchmarks.superb.stacked import Adam
 from pluri.benchmarks.superb.states import Reading
-from pluri.benchmarks.superb.utterance_tasks import KeywordCorpusConfig
+from pluri.benchmarks.superb.utterance.tasks import KeywordCorpusConfig
 from pluri.benchmarks.superb_sg.task import SpeechSeparationConfig
 
 needs_s3prl = pytest.mark.skipif(importlib.util.find_spec("s3prl") is None, reason="needs s3prl")

@@ -9,7 +9,7 @@ import pytest
 from pluri.benchmarks import encoders, evaluate
 from pluri.benchmarks.finetune import Setting
 from pluri.benchmarks.text.examples import Example
-from pluri.benchmarks.text.glue_tasks import TASKS
+from pluri.benchmarks.text.glue.tasks import TASKS
 from pluri.benchmarks.text.sentences import Parts, SentenceTask
 
 

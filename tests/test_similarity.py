@@ -14,7 +14,7 @@ from pluri.benchmarks import encoders, metrics, scores
 from pluri.benchmarks.evaluate import evaluate
 from pluri.benchmarks.text import similarity
 from pluri.benchmarks.text.examples import Example
-from pluri.benchmarks.text.glue import GlueDataConfig
+from pluri.benchmarks.text.glue.config import GlueDataConfig
 from pluri.benchmarks.text.similarity import CosineConfig, cosines, read_dev
 
 DATA = os.environ.get("PLURI_TRIAL_DATA")

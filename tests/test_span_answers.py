@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pluri.benchmarks.text.span_answers import Answers, Candidate, DecodeConfig, decode, spans, widest, write_answers
-from pluri.benchmarks.text.spans import WindowConfig, Windows, stretches
-from pluri.benchmarks.text.squad import Answer, Question, Questions, read_squad
+from pluri.benchmarks.text.squad.answers import Answers, Candidate, DecodeConfig, decode, spans, widest, write_answers
+from pluri.benchmarks.text.squad.files import Answer, Question, Questions, read_squad
+from pluri.benchmarks.text.squad.spans import WindowConfig, Windows, stretches
 from pluri.text import tokenizer as wordpiece
 
 LETTERS = "abcdefghijk"

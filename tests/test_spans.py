@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pluri.benchmarks.text.span_answers import widest
-from pluri.benchmarks.text.spans import WindowConfig, Windows, located, stretches, touched
-from pluri.benchmarks.text.squad import Answer, Question, Questions, read_squad
-from pluri.benchmarks.text.squad_suite import SquadDataConfig, cmrc
+from pluri.benchmarks.text.squad.answers import widest
+from pluri.benchmarks.text.squad.files import Answer, Question, Questions, read_squad
+from pluri.benchmarks.text.squad.spans import WindowConfig, Windows, located, stretches, touched
+from pluri.benchmarks.text.squad.suite import SquadDataConfig, cmrc
 from pluri.ssl.data import Loader
 from pluri.text import tokenizer as wordpiece
 

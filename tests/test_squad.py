@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pluri.benchmarks.text.squad import Answer, Question, Questions, read_squad
-from pluri.benchmarks.text.squad_score import best_threshold, normalized, raw_scores, score
+from pluri.benchmarks.text.squad.files import Answer, Question, Questions, read_squad
+from pluri.benchmarks.text.squad.score import best_threshold, normalized, raw_scores, score
 
 TEXT = "The Normans (Norman: Nourmands) gave their name to Normandy, a region in France. 諾曼人是10世紀的民族。"
 WORDS = ("the", "a", "An", "Normans", "normans,", "in", "10th", "U.S.A.", "naïve", "—", "%", "1,000", "don't", "_", "ß")

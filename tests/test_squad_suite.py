@@ -10,12 +10,12 @@ import pytest
 
 from pluri.benchmarks import encoders, scores
 from pluri.benchmarks.finetune import MissingFiles
-from pluri.benchmarks.text import squad_suite
-from pluri.benchmarks.text.spans import WindowConfig
-from pluri.benchmarks.text.squad import read_squad
-from pluri.benchmarks.text.squad_score import score
-from pluri.benchmarks.text.squad_suite import SquadConfig, SquadDataConfig
-from pluri.benchmarks.text.squad_task import answers_of
+from pluri.benchmarks.text.squad import suite as squad_suite
+from pluri.benchmarks.text.squad.files import read_squad
+from pluri.benchmarks.text.squad.score import score
+from pluri.benchmarks.text.squad.spans import WindowConfig
+from pluri.benchmarks.text.squad.suite import SquadConfig, SquadDataConfig
+from pluri.benchmarks.text.squad.task import answers_of
 from pluri.ssl.recipe import LoopConfig
 
 DATA = os.environ.get("PLURI_TRIAL_DATA")

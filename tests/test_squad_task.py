@@ -13,12 +13,12 @@ import torch
 from pluri.benchmarks import encoders, tasks
 from pluri.benchmarks.finetune import Setting, fine_tune, predict
 from pluri.benchmarks.task import Supervised
-from pluri.benchmarks.text.span_answers import Answers, Candidate, DecodeConfig
-from pluri.benchmarks.text.spans import WindowConfig
-from pluri.benchmarks.text.squad import Answer, Question, Questions
-from pluri.benchmarks.text.squad_score import score
-from pluri.benchmarks.text.squad_suite import SquadConfig, SquadDataConfig
-from pluri.benchmarks.text.squad_task import StartAndEnd, protocol_of, threshold
+from pluri.benchmarks.text.squad.answers import Answers, Candidate, DecodeConfig
+from pluri.benchmarks.text.squad.files import Answer, Question, Questions
+from pluri.benchmarks.text.squad.score import score
+from pluri.benchmarks.text.squad.spans import WindowConfig
+from pluri.benchmarks.text.squad.suite import SquadConfig, SquadDataConfig
+from pluri.benchmarks.text.squad.task import StartAndEnd, protocol_of, threshold
 from pluri.ssl.data import Loader
 from pluri.ssl.objective import Batch
 from pluri.ssl.recipe import LoopConfig

@@ -17,16 +17,16 @@ from torch.nn import functional as F
 from pluri.benchmarks import scores, tasks
 from pluri.benchmarks.finetune import MissingFiles
 from pluri.benchmarks.superb import suite
-from pluri.benchmarks.superb.asv_probe import SCORES, figures
-from pluri.benchmarks.superb.asv_task import TrialCorpusConfig, VerificationConfig
+from pluri.benchmarks.superb.asv.probe import SCORES, figures
+from pluri.benchmarks.superb.asv.task import TrialCorpusConfig, VerificationConfig
+from pluri.benchmarks.superb.asv.verification import equal_error_rate
+from pluri.benchmarks.superb.asv.xvector import CONTEXTS, MARGIN, REACH, SCALE, XVector, am_softmax, pool
 from pluri.benchmarks.superb.featurizer import FeaturizerConfig
 from pluri.benchmarks.superb.order import ACROSS
 from pluri.benchmarks.superb.predictions import read_scores
 from pluri.benchmarks.superb.stacked import Adam, Stacked
 from pluri.benchmarks.superb.states import Reading
 from pluri.benchmarks.superb.store import StoreConfig
-from pluri.benchmarks.superb.verification import equal_error_rate
-from pluri.benchmarks.superb.xvector import CONTEXTS, MARGIN, REACH, SCALE, XVector, am_softmax, pool
 
 DATA = Path(os.environ.get("PLURI_TRIAL_DATA", "")) / "speech"
 real = pytest.mark.skipif("PLURI_TRIAL_DATA" not in os.environ, reason="needs the trial data")

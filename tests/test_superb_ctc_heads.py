@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pluri.benchmarks.superb.buckets import buckets, windows
-from pluri.benchmarks.superb.ctc import ctc_losses, frames_needed
-from pluri.benchmarks.superb.ctc_heads import LinearHeads, Recurrent, RecurrentHeads
-from pluri.benchmarks.superb.ctc_probe import greedy_decoder
+from pluri.benchmarks.superb.ctc.buckets import buckets, windows
+from pluri.benchmarks.superb.ctc.heads import LinearHeads, Recurrent, RecurrentHeads
+from pluri.benchmarks.superb.ctc.loss import ctc_losses, frames_needed
+from pluri.benchmarks.superb.ctc.probe import greedy_decoder
+from pluri.benchmarks.superb.ctc.spec_augment import SpecAugmentConfig, masked, moved, spec_augment, warped
+from pluri.benchmarks.superb.ctc.targets import phone_vocabulary
 from pluri.benchmarks.superb.featurizer import FeaturizerConfig
-from pluri.benchmarks.superb.spec_augment import SpecAugmentConfig, masked, moved, spec_augment, warped
-from pluri.benchmarks.superb.targets import phone_vocabulary
 from pluri.ssl import draw
 
 WEIGHTED = FeaturizerConfig()

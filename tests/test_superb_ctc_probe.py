@@ -6,15 +6,15 @@ import json
 import pytest
 import torch
 
-from pluri.benchmarks.superb.buckets import buckets, windows
-from pluri.benchmarks.superb.ctc_heads import LinearHeads, Recurrent, RecurrentHeads
-from pluri.benchmarks.superb.ctc_probe import Batches, CtcProbe, Scoring, Spoken, greedy_decoder, read_predictions
-from pluri.benchmarks.superb.errors import character_error_rate, word_error_rate
+from pluri.benchmarks.superb.ctc.buckets import buckets, windows
+from pluri.benchmarks.superb.ctc.errors import character_error_rate, word_error_rate
+from pluri.benchmarks.superb.ctc.heads import LinearHeads, Recurrent, RecurrentHeads
+from pluri.benchmarks.superb.ctc.probe import Batches, CtcProbe, Scoring, Spoken, greedy_decoder, read_predictions
+from pluri.benchmarks.superb.ctc.slots import slot_type_f1
+from pluri.benchmarks.superb.ctc.targets import phone_vocabulary
 from pluri.benchmarks.superb.featurizer import FeaturizerConfig
-from pluri.benchmarks.superb.slots import slot_type_f1
 from pluri.benchmarks.superb.states import Frames, States
 from pluri.benchmarks.superb.sweep import Plan, sweep
-from pluri.benchmarks.superb.targets import phone_vocabulary
 
 VOCABULARY = phone_vocabulary(("A", "B", "C", "D"))
 LAYERS, WIDTH = 2, 8

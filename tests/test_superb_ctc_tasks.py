@@ -16,15 +16,15 @@ import torch
 from pluri.benchmarks import scores, tasks
 from pluri.benchmarks.finetune import MissingFiles
 from pluri.benchmarks.superb import suite
-from pluri.benchmarks.superb.ctc_beam import BeamConfig
-from pluri.benchmarks.superb.ctc_probe import CtcProbe
-from pluri.benchmarks.superb.ctc_tasks import LetterConfig, PhoneConfig, SlotConfig
+from pluri.benchmarks.superb.ctc.beam import BeamConfig
+from pluri.benchmarks.superb.ctc.probe import CtcProbe
+from pluri.benchmarks.superb.ctc.spec_augment import SpecAugmentConfig
+from pluri.benchmarks.superb.ctc.targets import letter_vocabulary
+from pluri.benchmarks.superb.ctc.tasks import LetterConfig, PhoneConfig, SlotConfig
 from pluri.benchmarks.superb.layouts.snips import VOICES
 from pluri.benchmarks.superb.predictions import read_pairs
-from pluri.benchmarks.superb.spec_augment import SpecAugmentConfig
 from pluri.benchmarks.superb.store import StoreConfig
 from pluri.benchmarks.superb.sweep import STATE
-from pluri.benchmarks.superb.targets import letter_vocabulary
 
 DATA = Path(os.environ.get("PLURI_TRIAL_DATA", "")) / "speech"
 real = pytest.mark.skipif("PLURI_TRIAL_DATA" not in os.environ, reason="needs the trial data")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.signal import medfilt
 
-from pluri.benchmarks.superb.diarization import (
+from pluri.benchmarks.superb.sd.diarization import (
     SETTINGS,
     Setting,
     Tally,
@@ -23,7 +23,7 @@ from pluri.benchmarks.superb.diarization import (
     total,
     turns_of,
 )
-from pluri.benchmarks.superb.rttm import Turn, read_rttm, read_uem
+from pluri.benchmarks.superb.sd.rttm import Turn, read_rttm, read_uem
 
 TICK = 0.125  # seconds, exact in binary
 

@@ -7,7 +7,7 @@ import jiwer
 import pytest
 import torch
 
-from pluri.benchmarks.superb.errors import (
+from pluri.benchmarks.superb.ctc.errors import (
     Errors,
     character_error_rate,
     collapse,
@@ -16,7 +16,7 @@ from pluri.benchmarks.superb.errors import (
     greedy,
     word_error_rate,
 )
-from pluri.benchmarks.superb.slots import read_slots, slot_type_f1, slot_value_cer, slot_value_errors
+from pluri.benchmarks.superb.ctc.slots import read_slots, slot_type_f1, slot_value_cer, slot_value_errors
 
 
 def texts(n, seed, least=0):

@@ -13,8 +13,8 @@ import torch
 from pluri.benchmarks.encoders import load, modality, raw
 from pluri.benchmarks.superb.baselines import NAMES
 from pluri.benchmarks.superb.featurizer import FeaturizerConfig, concatenate, frames, hop, mix, normalized
-from pluri.benchmarks.superb.heads import UtteranceHeads
 from pluri.benchmarks.superb.states import Reading
+from pluri.benchmarks.superb.utterance.heads import UtteranceHeads
 
 s3prl = pytest.mark.skipif(importlib.util.find_spec("s3prl") is None, reason="needs s3prl")
 

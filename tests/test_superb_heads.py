@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from pluri.benchmarks.superb.featurizer import FeaturizerConfig
-from pluri.benchmarks.superb.heads import UtteranceHeads
 from pluri.benchmarks.superb.stacked import Adam
+from pluri.benchmarks.superb.utterance.heads import UtteranceHeads
 
 RATES = (1e-1, 1e-2, 1e-4)
 SEEDS = (0, 7)

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from pluri.benchmarks.superb.layouts.manifest import diarized, labelled, searched, transcribed, verified
-from pluri.benchmarks.superb.rttm import Turn
+from pluri.benchmarks.superb.sd.rttm import Turn
 from pluri.benchmarks.superb.utterances import measured
 
 

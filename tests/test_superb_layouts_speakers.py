@@ -11,6 +11,7 @@ import soundfile
 import torch
 
 from pluri.benchmarks.superb.apart import set_apart
+from pluri.benchmarks.superb.asv.trials import draw_trials
 from pluri.benchmarks.superb.layouts.ami import ami
 from pluri.benchmarks.superb.layouts.emodb import emodb
 from pluri.benchmarks.superb.layouts.iemocap import EMOTIONS, iemocap
@@ -18,8 +19,7 @@ from pluri.benchmarks.superb.layouts.librimix import librimix
 from pluri.benchmarks.superb.layouts.quesst14 import quesst14
 from pluri.benchmarks.superb.layouts.voxceleb import voxceleb1_identification, voxceleb1_verification
 from pluri.benchmarks.superb.predictions import name_of
-from pluri.benchmarks.superb.rttm import Turn, read_rttm, read_uem, write_rttm
-from pluri.benchmarks.superb.trials import draw_trials
+from pluri.benchmarks.superb.sd.rttm import Turn, read_rttm, read_uem, write_rttm
 from pluri.benchmarks.superb.utterances import Utterance, measured
 
 DATA = Path(os.environ.get("PLURI_TRIAL_DATA", "")) / "speech"

@@ -9,14 +9,16 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from pluri.benchmarks.encoders import load
-from pluri.benchmarks.superb import asv_probe, one_by_one, sd_probe
-from pluri.benchmarks.superb.asv_probe import Trials, VerificationProbe
+from pluri.benchmarks.superb import one_by_one
+from pluri.benchmarks.superb.asv import probe as asv_probe
+from pluri.benchmarks.superb.asv.probe import Trials, VerificationProbe
 from pluri.benchmarks.superb.featurizer import FeaturizerConfig
-from pluri.benchmarks.superb.sd_chunks import Chunk, Recording
-from pluri.benchmarks.superb.sd_probe import DiarizationProbe
+from pluri.benchmarks.superb.sd import probe as sd_probe
+from pluri.benchmarks.superb.sd.chunks import Chunk, Recording
+from pluri.benchmarks.superb.sd.probe import DiarizationProbe
 from pluri.benchmarks.superb.states import Frames, Reading, States
 from pluri.benchmarks.superb.sweep import Plan, sweep
-from pluri.benchmarks.superb.utterance_probe import Labelled
+from pluri.benchmarks.superb.utterance.probe import Labelled
 
 FRAMES = [20, 31, 25, 40, 18, 22]  # of each clip
 

@@ -13,27 +13,28 @@ import soundfile
 from pluri.benchmarks import scores
 from pluri.benchmarks.report import Page, new_figure
 from pluri.benchmarks.scores import Row
-from pluri.benchmarks.superb import comparison, data_card, mistakes, overall, suite, worst
-from pluri.benchmarks.superb.alignment import align, marked
-from pluri.benchmarks.superb.asv_task import VerificationConfig
-from pluri.benchmarks.superb.ctc_beam import BeamConfig
-from pluri.benchmarks.superb.ctc_tasks import LetterConfig
-from pluri.benchmarks.superb.data_card import Card
-from pluri.benchmarks.superb.diarization import tally_frames, turns_of
-from pluri.benchmarks.superb.errors import edits
+from pluri.benchmarks.superb import overall, suite
+from pluri.benchmarks.superb.asv.task import VerificationConfig
+from pluri.benchmarks.superb.ctc.beam import BeamConfig
+from pluri.benchmarks.superb.ctc.errors import edits
+from pluri.benchmarks.superb.ctc.tasks import LetterConfig
 from pluri.benchmarks.superb.featurizer import FeaturizerConfig
 from pluri.benchmarks.superb.layouts.quesst14 import Search
-from pluri.benchmarks.superb.pictures import page
-from pluri.benchmarks.superb.qbe_search import SearchConfig
-from pluri.benchmarks.superb.rttm import Turn
-from pluri.benchmarks.superb.sd_chunks import RATE
-from pluri.benchmarks.superb.sd_probe import HOP, write_probabilities
-from pluri.benchmarks.superb.sd_task import DiarizationConfig
-from pluri.benchmarks.superb.spectrogram import BINS, Sound, decibels, draw, height
+from pluri.benchmarks.superb.page import comparison, data_card, mistakes, worst
+from pluri.benchmarks.superb.page.alignment import align, marked
+from pluri.benchmarks.superb.page.data_card import Card
+from pluri.benchmarks.superb.page.pictures import page
+from pluri.benchmarks.superb.page.spectrogram import BINS, Sound, decibels, draw, height
+from pluri.benchmarks.superb.qbe.search import SearchConfig
+from pluri.benchmarks.superb.sd.chunks import RATE
+from pluri.benchmarks.superb.sd.diarization import tally_frames, turns_of
+from pluri.benchmarks.superb.sd.probe import HOP, write_probabilities
+from pluri.benchmarks.superb.sd.rttm import Turn
+from pluri.benchmarks.superb.sd.task import DiarizationConfig
 from pluri.benchmarks.superb.store import StoreConfig
 from pluri.benchmarks.superb.sweep import Run
 from pluri.benchmarks.superb.swept import Fold, departures
-from pluri.benchmarks.superb.utterance_tasks import IntentConfig, KeywordConfig, SpeakerConfig
+from pluri.benchmarks.superb.utterance.tasks import IntentConfig, KeywordConfig, SpeakerConfig
 from pluri.benchmarks.superb.utterances import Parts, Slot, Trial, Utterance, measured
 
 RUN = Run(1e-3, 0, 0.5, 10, {"threshold": 0.5, "median": 1.0}, [], [])

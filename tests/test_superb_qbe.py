@@ -13,15 +13,16 @@ import torch
 from pluri.benchmarks import scores, tasks
 from pluri.benchmarks.encoders import load
 from pluri.benchmarks.finetune import MissingFiles
-from pluri.benchmarks.superb import corpora, qbe_search, suite
+from pluri.benchmarks.superb import corpora, suite
 from pluri.benchmarks.superb.clips import Clips
 from pluri.benchmarks.superb.featurizer import FeaturizerConfig
 from pluri.benchmarks.superb.layouts.quesst14 import Search
-from pluri.benchmarks.superb.qbe_search import GAIN, SearchConfig, find, values
+from pluri.benchmarks.superb.qbe import search as qbe_search
+from pluri.benchmarks.superb.qbe.search import GAIN, SearchConfig, find, values
+from pluri.benchmarks.superb.qbe.term_value import DEFAULT, greatest_term_value, read_stdlist
 from pluri.benchmarks.superb.states import Reading
 from pluri.benchmarks.superb.store import StoreConfig
 from pluri.benchmarks.superb.swept import CorpusConfig
-from pluri.benchmarks.superb.term_value import DEFAULT, greatest_term_value, read_stdlist
 from pluri.benchmarks.superb.utterances import Utterance
 
 DATA = Path(os.environ.get("PLURI_TRIAL_DATA", "")) / "speech"

@@ -14,15 +14,17 @@ from torch import nn
 
 from pluri.benchmarks import scores
 from pluri.benchmarks.finetune import MissingFiles
-from pluri.benchmarks.superb import diarization, sd_task, suite
+from pluri.benchmarks.superb import suite
 from pluri.benchmarks.superb.clips import Clips
 from pluri.benchmarks.superb.featurizer import FeaturizerConfig
 from pluri.benchmarks.superb.order import ACROSS
-from pluri.benchmarks.superb.rttm import Turn, read_rttm
-from pluri.benchmarks.superb.sd_chunks import cut, fit
-from pluri.benchmarks.superb.sd_head import Diarizer, permuted, right
-from pluri.benchmarks.superb.sd_probe import read_probabilities, write_probabilities
-from pluri.benchmarks.superb.sd_task import DiarizationConfig
+from pluri.benchmarks.superb.sd import diarization
+from pluri.benchmarks.superb.sd import task as sd_task
+from pluri.benchmarks.superb.sd.chunks import cut, fit
+from pluri.benchmarks.superb.sd.head import Diarizer, permuted, right
+from pluri.benchmarks.superb.sd.probe import read_probabilities, write_probabilities
+from pluri.benchmarks.superb.sd.rttm import Turn, read_rttm
+from pluri.benchmarks.superb.sd.task import DiarizationConfig
 from pluri.benchmarks.superb.states import Reading
 from pluri.benchmarks.superb.store import StoreConfig
 from pluri.benchmarks.superb.swept import CorpusConfig

@@ -8,15 +8,9 @@ import torch
 from scipy.spatial.distance import cdist
 from torch.nn import functional as F
 
-from pluri.benchmarks.superb import spoken_terms
-from pluri.benchmarks.superb.spoken_terms import distances, least_path, normalise, search, standardise
-from pluri.benchmarks.superb.term_value import (
-    BETA,
-    DEFAULT,
-    greatest_term_value,
-    read_stdlist,
-    write_stdlist,
-)
+from pluri.benchmarks.superb.qbe import spoken_terms
+from pluri.benchmarks.superb.qbe.spoken_terms import distances, least_path, normalise, search, standardise
+from pluri.benchmarks.superb.qbe.term_value import BETA, DEFAULT, greatest_term_value, read_stdlist, write_stdlist
 
 
 def slow_distances(query, recording):

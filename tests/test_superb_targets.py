@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pluri.benchmarks.superb.layouts.an4 import an4
-from pluri.benchmarks.superb.slots import read_slots
-from pluri.benchmarks.superb.targets import (
+from pluri.benchmarks.superb.ctc.slots import read_slots
+from pluri.benchmarks.superb.ctc.targets import (
     LETTERS,
     PHONES,
     letter_vocabulary,
@@ -20,6 +19,7 @@ from pluri.benchmarks.superb.targets import (
     slot_vocabulary,
     slots_of,
 )
+from pluri.benchmarks.superb.layouts.an4 import an4
 
 DATA = Path(os.environ.get("PLURI_TRIAL_DATA", "")) / "speech"
 

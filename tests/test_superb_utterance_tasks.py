@@ -17,7 +17,7 @@ from pluri.benchmarks import scores, tasks
 from pluri.benchmarks.encoders import load
 from pluri.benchmarks.finetune import MissingFiles
 from pluri.benchmarks.superb import suite
-from pluri.benchmarks.superb.asv_task import TrialCorpusConfig, VerificationConfig
+from pluri.benchmarks.superb.asv.task import TrialCorpusConfig, VerificationConfig
 from pluri.benchmarks.superb.clips import Clips
 from pluri.benchmarks.superb.layouts.speech_commands import KEYWORDS, NOISE, part_of
 from pluri.benchmarks.superb.order import ACROSS
@@ -26,7 +26,7 @@ from pluri.benchmarks.superb.states import Reading
 from pluri.benchmarks.superb.store import StoreConfig
 from pluri.benchmarks.superb.sweep import RESULT
 from pluri.benchmarks.superb.swept import submission
-from pluri.benchmarks.superb.utterance_tasks import EmotionConfig, IntentConfig, KeywordConfig, SpeakerConfig
+from pluri.benchmarks.superb.utterance.tasks import EmotionConfig, IntentConfig, KeywordConfig, SpeakerConfig
 from pluri.benchmarks.superb.utterances import Utterance
 
 DATA = Path(os.environ.get("PLURI_TRIAL_DATA", "")) / "speech"

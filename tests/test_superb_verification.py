@@ -7,7 +7,7 @@ from scipy.interpolate import interp1d
 from scipy.optimize import brentq
 from sklearn.metrics import roc_curve
 
-from pluri.benchmarks.superb.verification import equal_error_rate, least_cost, rates
+from pluri.benchmarks.superb.asv.verification import equal_error_rate, least_cost, rates
 
 
 def published(targets, scores):

@@ -7,9 +7,9 @@ import pytest
 
 from pluri.benchmarks.finetune import MissingFiles
 from pluri.benchmarks.text.examples import Choices, Example
-from pluri.benchmarks.text.superglue import TASKS, read
-from pluri.benchmarks.text.superglue_metrics import score
-from pluri.benchmarks.text.superglue_predictions import read_predictions, write
+from pluri.benchmarks.text.superglue.metrics import score
+from pluri.benchmarks.text.superglue.predictions import read_predictions, write
+from pluri.benchmarks.text.superglue.tasks import TASKS, read
 
 PASSAGE = "Ann Lee met the Bank of Oslo.\n@highlight\nOslo — naïve?"
 ROWS = {

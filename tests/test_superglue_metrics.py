@@ -8,9 +8,9 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from pluri.benchmarks.text.examples import Choices, Example
-from pluri.benchmarks.text.superglue import TASKS
-from pluri.benchmarks.text.superglue_metrics import normalised, overlap, score, superglue_score
-from pluri.benchmarks.text.superglue_predictions import write
+from pluri.benchmarks.text.superglue.metrics import normalised, overlap, score, superglue_score
+from pluri.benchmarks.text.superglue.predictions import write
+from pluri.benchmarks.text.superglue.tasks import TASKS
 
 
 def drawn(name, count, seed, labels=None):

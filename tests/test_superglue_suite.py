@@ -15,12 +15,14 @@ import pytest
 
 from pluri.benchmarks import scores
 from pluri.benchmarks.scores import Row
-from pluri.benchmarks.text import superglue, superglue_predictions, superglue_suite
 from pluri.benchmarks.text.choices import right
 from pluri.benchmarks.text.examples import Choices
 from pluri.benchmarks.text.official_suite import OfficialDataConfig, blind
-from pluri.benchmarks.text.superglue_metrics import SCORED
-from pluri.benchmarks.text.superglue_suite import SuperglueConfig
+from pluri.benchmarks.text.superglue import predictions as superglue_predictions
+from pluri.benchmarks.text.superglue import suite as superglue_suite
+from pluri.benchmarks.text.superglue import tasks as superglue
+from pluri.benchmarks.text.superglue.metrics import SCORED
+from pluri.benchmarks.text.superglue.suite import SuperglueConfig
 from pluri.ssl.recipe import LoopConfig
 
 QUICK = LoopConfig(workers=0, keep=0, precision="fp32")

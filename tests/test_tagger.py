@@ -12,10 +12,11 @@ import torch
 from pluri.benchmarks import encoders, evaluate, scores, suite
 from pluri.benchmarks.finetune import MissingFiles, Setting, fine_tune, predict
 from pluri.benchmarks.task import Supervised
-from pluri.benchmarks.text import tagger, tagging
-from pluri.benchmarks.text.bio import to_iob2
-from pluri.benchmarks.text.tagging import EntitiesConfig, NerConfig, PosConfig, TaggedConfig, read_entities
-from pluri.benchmarks.text.words import NO_WORD, Sentence, Tagged
+from pluri.benchmarks.text.tagging import tagger
+from pluri.benchmarks.text.tagging import tasks as tagging
+from pluri.benchmarks.text.tagging.bio import to_iob2
+from pluri.benchmarks.text.tagging.tasks import EntitiesConfig, NerConfig, PosConfig, TaggedConfig, read_entities
+from pluri.benchmarks.text.tagging.words import NO_WORD, Sentence, Tagged
 from pluri.ssl.data import collate
 from pluri.ssl.recipe import LoopConfig
 

@@ -12,9 +12,9 @@ import torch
 import pluri
 from pluri.benchmarks import encoders
 from pluri.benchmarks.finetune import MissingFiles
-from pluri.benchmarks.text import tagging
-from pluri.benchmarks.text.tagging import TaggedConfig, TagProbeConfig
-from pluri.benchmarks.text.words import NO_WORD, Sentence, Tagged, read_conllu, read_treebank
+from pluri.benchmarks.text.tagging import tasks as tagging
+from pluri.benchmarks.text.tagging.tasks import TaggedConfig, TagProbeConfig
+from pluri.benchmarks.text.tagging.words import NO_WORD, Sentence, Tagged, read_conllu, read_treebank
 from pluri.ssl.blocks import EncoderConfig
 from pluri.ssl.encoder import Backbone, Encoder
 from pluri.text import tokenizer as wordpiece

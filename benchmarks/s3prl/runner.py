@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from ...ssl.config import Config, to_dict
 from ...ssl.parallel import find_device
 from ..superb import corpora
-from ..superb.utterance_tasks import KeywordCorpusConfig
+from ..superb.utterance.tasks import KeywordCorpusConfig
 from . import shims
 from .corpus import lay_out
 from .encoder import PREFIX, UpstreamConfig

@@ -2,6 +2,7 @@
 """`pluri bench`: the same work in pluri and in its peers, on this machine, in turns."""
 
 import argparse
+import importlib.metadata
 import importlib.util
 import json
 import statistics
@@ -13,6 +14,7 @@ import torch
 from ...ssl.parallel import find_device
 from .side import Precision, Remote, Setting, Work
 
+FILE = "bench.json"
 WARMUP = 2  # steps: allocators, autotuning, and the compiler that fairseq2 calls
 
 
@@ -45,10 +47,13 @@ def measure(work: Work, setting: Setting) -> dict[str, Any]:
         "peer": work.peer,
         "precision": setting.precision,
         "device": setting.device.type,
+        "quick": setting.small,
+        "threads": torch.get_num_threads(),
+        "versions": {name: importlib.metadata.version(name) for name in ("torch", *work.needs)},
         "unit": work.unit,
         "ours": statistics.median(ours),
         "theirs": statistics.median(theirs),
-        "ratio": statistics.median(ratios),
+        "ratio": statistics.median(ratios),  # of the steps' ratios, in turns that fell close together
         "spread": [min(ratios), max(ratios)],
         "mfu": statistics.median(flops) / max(peaks),
         "peak": max(peaks),  # FLOP/s
@@ -66,7 +71,7 @@ def _line(row: dict[str, Any]) -> str:
     low, high = row["spread"]
     ours, theirs = row["memory"]
     return (
-        f"{row['work']:<16}{row['peer']:<14}{row['precision']:<6}{row['ours']:>9.2f}{row['theirs']:>9.2f} "
+        f"{row['work']:<24}{row['peer']:<14}{row['precision']:<6}{row['ours']:>9.2f}{row['theirs']:>9.2f} "
         f"{row['unit'] + '/s':<10}{row['ratio']:>6.2f} ({low:.2f} to {high:.2f}) {100 * row['mfu']:>4.0f} % "
         f"{ours:>5.1f} {theirs:>5.1f}"
     )
@@ -75,20 +80,21 @@ def _line(row: dict[str, Any]) -> str:
 def _parser(names: list[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pluri bench", description=__doc__, allow_abbrev=False)
     parser.add_argument("what", nargs="*", metavar="WHAT", help=f"{', '.join(names)}, or cost")
-    parser.add_argument("--quick", action="store_true", help="4 x 256 networks, short inputs, fp32 only: minutes")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="4 x 256 networks, short inputs, fp32 only, a work of each kind: two minutes",
+    )
     parser.add_argument("--precision", choices=("fp32", "bf16", "both"))
-    parser.add_argument("--steps", type=int, help="measured steps of each work, after two that are not")
+    parser.add_argument("--steps", type=_count, help="measured steps of each work, after two that are not")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--out", type=Path, default=Path("pluri-bench"), help="folder for bench.json")
     return parser
 
 
 def _row(work: Work, setting: Setting) -> dict[str, Any] | None:
-    """A measured row, or a line that says why there is none."""
-    start = f"{work.name:<16}{work.peer:<14}{setting.precision:<6}"
-    if absent := missing(work):
-        print(f"{start}not measured: {', '.join(absent)} not installed", flush=True)
-        return None
+    """A measured row; None if a side failed. Either is printed."""
+    start = f"{work.name:<24}{work.peer:<14}{setting.precision:<6}"
     try:
         row = measure(work, setting)
     except RuntimeError as error:
@@ -98,31 +104,63 @@ def _row(work: Work, setting: Setting) -> dict[str, Any] | None:
     return row
 
 
+def _chosen(wanted: list[str], device: torch.device, quick: bool) -> list[Work]:
+    """The works that the words ask for; without words all, but for those that would take too long here."""
+    from .works import WORKS
+
+    named = [work for work in WORKS if work.name in wanted]
+    room = [work for work in WORKS if (not wanted or work.modality in wanted) and work not in named]
+    left = [work for work in room if (quick and not work.quick) or (work.large and device.type == "cpu")]
+    if left:
+        print(f"by name only: {', '.join(work.name for work in left)}")
+    return [work for work in WORKS if work in named or (work in room and work not in left)]
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of steps: 1 or more")
+    return int(text)
+
+
 def main(words: list[str]) -> None:
-    """`pluri bench`."""
+    """`pluri bench`. Exits with 1 if a side failed."""
     from . import cost
     from .works import WORKS
 
-    if words[:1] == ["cost"]:
-        cost.main(words[1:])
+    if "cost" in words:
+        cost.main([word for word in words if word != "cost"])
         return
     names = ["text", "speech", "vision", *(work.name for work in WORKS)]
     parser = _parser(names)
     known = parser.parse_args(words)
     if unknown := set(known.what) - set(names):
         parser.error(f"nothing is called {', '.join(sorted(unknown))}: there are {', '.join(names)}")
-    chosen = [work for work in WORKS if not known.what or {work.name, work.modality} & set(known.what)]
+    known.out.mkdir(parents=True, exist_ok=True)
     device = find_device(known.device)
     wanted = known.precision or ("fp32" if known.quick else "both")
     precisions: list[Precision] = ["fp32", "bf16"] if wanted == "both" else [wanted]
     steps = known.steps or (2 if known.quick else 4)
+    chosen = _chosen(known.what, device, known.quick)
     print(f"{device.type}, {torch.get_num_threads()} threads, torch {torch.__version__}; real units a second")
-    print(f"{'work':<16}{'peer':<20}{'pluri':>9}{'peer':>9} {'':<10}{'ratio':>6} (all steps)    {'MFU':>5} {'GiB':>6}")
-    rows = []
-    known.out.mkdir(parents=True, exist_ok=True)
-    for work in chosen:
-        for precision in precisions:
-            row = _row(work, Setting(device, precision, known.quick, steps))
-            if row is not None:
-                rows.append(row)
-                (known.out / "bench.json").write_text(json.dumps(rows, indent=1) + "\n")
+    print(f"{'work':<24}{'peer':<20}{'pluri':>9}{'peer':>9} {'':<10}{'ratio':>6} (all steps)    {'MFU':>5} {'GiB':>6}")
+    settings = [Setting(device, precision, known.quick, steps) for precision in precisions]
+    if not _all(chosen, settings, known.out / FILE):
+        raise SystemExit(1)
+
+
+def _all(works: list[Work], settings: list[Setting], file: Path) -> bool:
+    """Measures works in all settings, into the file beside the rows of others; returns whether all went well."""
+    again = {(work.name, it.precision, it.device.type, it.small) for work in works for it in settings}
+    rows = json.loads(file.read_text()) if file.is_file() else []
+    rows = [row for row in rows if tuple(row.get(key) for key in ("work", "precision", "device", "quick")) not in again]
+    well = True
+    for work in works:
+        if absent := missing(work):
+            print(f"{work.name:<24}{work.peer:<20}not measured: {', '.join(absent)} not installed", flush=True)
+            continue
+        for setting in settings:
+            row = _row(work, setting)
+            rows += [row] if row else []
+            well = well and row is not None
+            file.write_text(json.dumps(rows, indent=1) + "\n")
+    return well

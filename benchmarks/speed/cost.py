@@ -12,7 +12,6 @@ import json
 import os
 import statistics
 from collections.abc import Sequence
-from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +23,34 @@ from ... import recipes
 from ...speech.corpus import AudioDataConfig
 from ...ssl import draw
 from ...ssl.data import Item, collate
-from ...ssl.monitor import matmul_peak
 from ...ssl.objectives.bert import BertConfig
 from ...ssl.parallel import find_device
 from ...ssl.recipe import Recipe
 from ...text.corpus import TextDataConfig
 from ...text.recipes import bert
 from .flops import step_flops
-from .side import Remote, Setting, Side, Work, train_step
+from .side import Remote, Setting, Side, Work, sized, train_step
 
 BASE = {"length": 128, "batch": 16, "depth": 12, "width": 768}
-CURVES = {"length": (32, 64, 128, 256, 512), "batch": (1, 4, 16, 64), "depth": (2, 6, 12, 24), "width": (192, 384, 768)}
+CURVES = {
+    "length": (32, 64, 128, 256, 512),
+    "batch": (1, 4, 16, 64),
+    "depth": (2, 6, 12, 24),
+    "width": (192, 384, 768, 1024),
+}
 SMALL_BASE = {"length": 64, "batch": 8, "depth": 2, "width": 128}
 SMALL_CURVES = {"length": (32, 64), "batch": (8, 32), "depth": (2, 4), "width": (128,)}
-RUNS = ("text/bert", "speech/mockingjay", "speech/wav2vec2", "vision/byol", "vision/vicreg")
+# The base recipes, and the work of `pluri bench` that is measured for each: the same network, but for images, where the
+# work is a ViT-Tiny at 32 pixels.
+RUNS = {
+    "text/bert": "bert_512",
+    "speech/mockingjay": "mockingjay",
+    "speech/wav2vec2": "wav2vec2",
+    "vision/byol": "byol",
+    "vision/vicreg": "vicreg",
+}
 STEPS, WARMUP = 3, 2
+FILE = "cost.json"
 
 
 def point_name(point: dict[str, int]) -> str:
@@ -57,13 +69,8 @@ def work(name: str) -> Work:
 def _side(setting: Setting, point: dict[str, int]) -> Side:
     """A training step on rows of exactly `length` tokens."""
     width, rows, length = point["width"], point["batch"], point["length"]
-    recipe = bert()
-    encoder = dataclasses.replace(
-        recipe.encoder, depth=point["depth"], width=width, heads=max(1, width // 64), hidden=4 * width
-    )
-    front_end = dataclasses.replace(recipe.front_end, width=width)
-    objective_config = BertConfig(next_sentence=False)
-    recipe = dataclasses.replace(recipe, front_end=front_end, encoder=encoder, objective=objective_config)
+    recipe = dataclasses.replace(bert(), objective=BertConfig(next_sentence=False))
+    recipe = sized(recipe, point["depth"], width, max(1, width // 64))
     objective = recipe.build().to(setting.device).train()
     ids = torch.randint(1000, 30000, (rows, length), generator=torch.Generator().manual_seed(0))
     batch = collate([Item(row) for row in ids], [draw.key(0, row) for row in range(rows)], ragged=True)
@@ -77,18 +84,23 @@ def _side(setting: Setting, point: dict[str, int]) -> Side:
     return Side(step, [float(rows * length)] * setting.steps, [flops] * setting.steps)
 
 
-def measure(point: dict[str, int], setting: Setting) -> dict[str, Any]:
-    """Tokens a second, MFU and memory of one point. Raises RuntimeError where memory ends, or a step fails."""
-    side = Remote(point_name(point), "ours", setting)
+def measure(name: str, setting: Setting) -> dict[str, float]:
+    """FLOP/s, MFU, units a second and memory of pluri's side of a work. Raises RuntimeError where it ends or fails."""
+    side = Remote(name, "ours", setting)
     try:
         side.ready()
-        times = [side.seconds(0) for _ in range(WARMUP + STEPS)][WARMUP:]
-        peak, memory = side.peak(), side.memory()
+        steps = [number % setting.steps for number in range(WARMUP + STEPS)]
+        times, peaks = [], []
+        for number in steps:
+            times.append(side.seconds(number))
+            peaks.append(side.peak())
+        memory = side.memory()
     finally:
         side.close()
-    seconds = statistics.median(times)
-    mfu = side.flops[0] / seconds / peak
-    return {**point, "tokens": side.sizes[0] / seconds, "seconds": seconds, "mfu": mfu, "memory": memory}
+    speeds = [side.flops[number] / seconds for number, seconds in zip(steps[WARMUP:], times[WARMUP:], strict=True)]
+    rates = [side.sizes[number] / seconds for number, seconds in zip(steps[WARMUP:], times[WARMUP:], strict=True)]
+    speed = statistics.median(speeds)
+    return {"speed": speed, "mfu": speed / max(peaks), "rate": statistics.median(rates), "memory": memory}
 
 
 def run_flops(recipe: Recipe) -> float:
@@ -117,30 +129,58 @@ def _memory(device: torch.device) -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
 
-def _curves(setting: Setting) -> dict[str, list[dict[str, Any]]]:
+def _curves(setting: Setting, file: Path) -> dict[str, list[dict[str, Any]]]:
     base, curves = (SMALL_BASE, SMALL_CURVES) if setting.small else (BASE, CURVES)
     print(f"{'length':>7}{'batch':>7}{'depth':>7}{'width':>7}{'tokens/s':>11}{'MFU':>7}{'GiB':>7}")
-    seen: dict[str, dict[str, Any]] = {}
+    seen: dict[str, dict[str, Any] | None] = {}
     found: dict[str, list[dict[str, Any]]] = {}
     for axis, values in curves.items():
         found[axis] = []
         for value in values:
             point = {**base, axis: value}
             name = point_name(point)
-            try:
-                row = seen[name] = seen.get(name) or measure(point, setting)
-            except RuntimeError as error:
-                print(
-                    f"{point['length']:>7}{point['batch']:>7}{point['depth']:>7}{point['width']:>7}  {error}",
-                    flush=True,
-                )
-                continue
-            found[axis].append(row)
-            print(
-                f"{row['length']:>7}{row['batch']:>7}{row['depth']:>7}{row['width']:>7}{row['tokens']:>11,.0f}"
-                f"{row['mfu']:>7.0%}{row['memory']:>7.1f}",
-                flush=True,
-            )
+            if name not in seen:
+                seen[name] = _point(point, setting)
+            if row := seen[name]:
+                found[axis].append(row)
+            file.write_text(json.dumps({"setting": str(setting), "curves": found}, indent=1) + "\n")
+    return found
+
+
+def _point(point: dict[str, int], setting: Setting) -> dict[str, Any] | None:
+    """A point of the curves; None if it could not be measured. Either is printed."""
+    start = "".join(f"{point[axis]:>7}" for axis in BASE)
+    try:
+        row = measure(point_name(point), setting)
+    except RuntimeError as error:
+        print(f"{start}  {error}", flush=True)
+        return None
+    print(f"{start}{row['rate']:>11,.0f}{row['mfu']:>7.0%}{row['memory']:>7.1f}", flush=True)
+    return {**point, **row}
+
+
+def _runs(setting: Setting) -> dict[str, dict[str, float]]:
+    """What whole runs of the base recipes would take, each at the speed of its own measured step."""
+    where = (
+        torch.cuda.get_device_name(setting.device) if setting.device.type == "cuda" else "this CPU, no GPU being here"
+    )
+    print(f"\nwhole runs on {where}; on 64 such devices, if nothing were lost between them")
+    print(f"{'recipe':<20}{'step of':<12}{'TFLOP/s':>9}{'MFU':>6}{'EFLOP':>8}{'days':>12}{'on 64':>10}")
+    found: dict[str, dict[str, float]] = {}
+    for name, work_name in RUNS.items():
+        try:
+            row = measure(work_name, setting)
+        except RuntimeError as error:
+            print(f"{name:<20}{work_name:<12}  {error}", flush=True)
+            continue
+        flops = run_flops(recipes.find(name))
+        days = flops / row["speed"] / 86_400
+        found[name] = {**row, "flops": flops, "days": days}
+        print(
+            f"{name:<20}{work_name:<12}{row['speed'] / 1e12:>9.2f}{row['mfu']:>6.0%}{flops / 1e18:>8.1f}"
+            f"{days:>12,.1f}{days / 64:>10,.1f}",
+            flush=True,
+        )
     return found
 
 
@@ -150,7 +190,7 @@ def _draw(curves: dict[str, list[dict[str, Any]]], path: Path) -> None:
     figure = Figure(figsize=(11, 5.5), layout="constrained")
     panels = figure.subplots(2, len(curves))
     for column, (axis, rows) in enumerate(curves.items()):
-        for row, (what, label) in enumerate((("tokens", "tokens a second"), ("memory", "GiB"))):
+        for row, (what, label) in enumerate((("rate", "tokens a second"), ("memory", "GiB"))):
             panel = panels[row][column]
             panel.plot([point[axis] for point in rows], [point[what] for point in rows], marker="o")
             panel.set(xscale="log", xlabel=axis, ylim=(0, None), ylabel=label if column == 0 else "")
@@ -162,23 +202,27 @@ def _draw(curves: dict[str, list[dict[str, Any]]], path: Path) -> None:
 def main(words: list[str]) -> None:
     """`pluri bench cost`."""
     parser = argparse.ArgumentParser(prog="pluri bench cost", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--quick", action="store_true", help="two small networks")
+    parser.add_argument("--quick", action="store_true", help="small networks, no runs")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--out", type=Path, default=Path("pluri-bench"), help="folder for cost.json and cost.png")
     known = parser.parse_args(words)
-    setting = Setting(find_device(known.device), known.precision, known.quick, 1)
-    curves = _curves(setting)
-    slope, most = tokens_that_fit(curves["batch"], _memory(setting.device)) if len(curves["batch"]) > 1 else (nan, nan)
-    print(f"{slope:.2f} GiB for each 1,000 tokens of a step; memory ends at about {most:,.0f} tokens")
-    best = max((row for rows in curves.values() for row in rows), key=lambda row: row["mfu"])
-    speed = best["mfu"] * matmul_peak(setting.device, setting.dtype)  # FLOP/s
-    print(f"whole runs at the best MFU above, {best['mfu']:.0%}, {speed / 1e12:.2f} TFLOP/s, on one device and on 64")
-    runs = {name: run_flops(recipes.find(name)) for name in RUNS}
-    for name, flops in runs.items():
-        days = flops / speed / 86_400
-        print(f"{name:<20}{flops / 1e18:>10.1f} EFLOP{days:>14,.1f} days{days / 64:>12,.1f} days")
+    setting = Setting(find_device(known.device), known.precision, known.quick, STEPS)
     known.out.mkdir(parents=True, exist_ok=True)
-    content = {"setting": str(setting), "curves": curves, "gib_per_1000_tokens": slope, "runs": runs, "speed": speed}
-    (known.out / "cost.json").write_text(json.dumps(content, indent=1) + "\n")
+    file = known.out / FILE
+    curves = _curves(setting, file)
+    if not any(curves.values()):
+        raise SystemExit("no point could be measured")
+    content: dict[str, Any] = {"setting": str(setting), "curves": curves}
+    if len(curves["batch"]) > 1:
+        slope, most = tokens_that_fit(curves["batch"], _memory(setting.device))
+        at = curves["batch"][0]
+        print(
+            f"{slope:.2f} GiB for each 1,000 tokens of a step (depth {at['depth']}, width {at['width']}, rows of "
+            f"{at['length']}): by a line through these, memory ends at about {most:,.0f} tokens"
+        )
+        content |= {"gib_per_1000_tokens": slope, "most_tokens": most}
+    if not setting.small:  # the speed of small networks says nothing of the recipes'
+        content["runs"] = _runs(setting)
+    file.write_text(json.dumps(content, indent=1) + "\n")
     _draw(curves, known.out / "cost.png")

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,6 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ...cli import override
 from ...ssl import memory
 from ...ssl.monitor import matmul_peak
 from ...ssl.recipe import Recipe
@@ -66,12 +66,19 @@ class Work(NamedTuple):
     needs: tuple[str, ...]  # modules that the peer is made of
     ours: Callable[[Setting], Side]
     theirs: Callable[[Setting], Side]
+    quick: bool = False  # also measured by the quick bench
+    large: bool = False  # on a CPU only where it is asked for by name
+
+
+def sized(recipe: Recipe, depth: int, width: int, heads: int) -> Recipe:
+    """The same recipe with another encoder: `depth` blocks of `width`, MLPs four times as wide."""
+    encoder = dataclasses.replace(recipe.encoder, depth=depth, width=width, heads=heads, hidden=4 * width)
+    return dataclasses.replace(recipe, encoder=encoder, front_end=dataclasses.replace(recipe.front_end, width=width))
 
 
 def small(recipe: Recipe) -> Recipe:
     """The same recipe with 4 blocks of 256."""
-    encoder = dataclasses.replace(recipe.encoder, depth=4, width=256, heads=4, hidden=1024)
-    return override(dataclasses.replace(recipe, encoder=encoder), ["--front-end.width", "256"], "small")
+    return sized(recipe, 4, 256, 4)
 
 
 def train_step(
@@ -147,14 +154,19 @@ class Remote:
         if line:
             return json.loads(line)
         self.process.wait()
+        if self.process.returncode == -signal.SIGKILL:
+            raise RuntimeError("killed, as the system does where memory ends")
         self.log.seek(0)
         last = self.log.read().decode(errors="replace").strip().split("\n")[-1]
         raise RuntimeError(f"ended with {self.process.returncode}: {last}")
 
 
 def _peak_memory(device: torch.device) -> float:
+    """GiB so far; of a device since it was last asked."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
+        most = torch.cuda.max_memory_allocated(device) / 2**30
+        torch.cuda.reset_peak_memory_stats(device)
+        return most
     # Not ru_maxrss: a process that has been started by a larger one begins with the larger one's.
     lines = Path("/proc/self/status").read_text().split("\n")
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
@@ -168,11 +180,14 @@ def _answer(side: Side, setting: Setting, out: Any) -> None:
         out.flush()
 
     say([side.sizes, side.flops])
+    most = 0.0  # GiB
     for line in sys.stdin:
         if line == "memory\n":
-            say(_peak_memory(setting.device))
+            say(max(most, _peak_memory(setting.device)))
         elif line == "peak\n":
+            most = max(most, _peak_memory(setting.device))  # what the products below take is not the work's
             say(matmul_peak(setting.device, setting.dtype))
+            _peak_memory(setting.device)
         else:
             start = time.perf_counter()
             side.step(int(line))

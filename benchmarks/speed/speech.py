@@ -246,8 +246,19 @@ def states_transformers(setting: Setting) -> Side:
 
 
 WORKS = (
-    Work("wav2vec2", "speech", "transformers", "seconds", ("transformers",), wav2vec2_ours, wav2vec2_transformers),
+    Work(
+        "wav2vec2",
+        "speech",
+        "transformers",
+        "seconds",
+        ("transformers",),
+        wav2vec2_ours,
+        wav2vec2_transformers,
+        quick=True,
+    ),
     Work("wav2vec2_sorted", "speech", "fairseq2", "seconds", ("fairseq2",), wav2vec2_ours_sorted, wav2vec2_fairseq2),
-    Work("mockingjay", "speech", "s3prl", "seconds", ("s3prl",), mockingjay_ours, mockingjay_s3prl),
-    Work("states", "speech", "transformers", "seconds", ("transformers",), states_ours, states_transformers),
+    Work("mockingjay", "speech", "s3prl", "seconds", ("s3prl",), mockingjay_ours, mockingjay_s3prl, quick=True),
+    Work(
+        "states", "speech", "transformers", "seconds", ("transformers",), states_ours, states_transformers, quick=True
+    ),
 )

@@ -2,7 +2,6 @@
 """Steps of BYOL and VICReg on a ViT-Tiny/4 at 32 pixels beside lightly: from uint8 images to updated weights."""
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -116,15 +115,10 @@ def _theirs(setting: Setting, method: str) -> Side:
     rows = images.shape[1]
     # Workers would share the cores of a CPU with the step; a GPU wants to be fed while it works.
     workers = 0 if setting.device.type == "cpu" else 8
-    loader = torch.utils.data.DataLoader(
-        Pictures(images.reshape(-1, *images.shape[2:]), transform), rows, num_workers=workers
-    )
-
-    def forever() -> Iterator[list[Tensor]]:
-        while True:
-            yield from loader
-
-    views = forever()
+    pictures = Pictures(images.reshape(-1, *images.shape[2:]), transform)
+    # One epoch for all steps, so that workers are started once, before the first.
+    many = torch.utils.data.RandomSampler(pictures, replacement=True, num_samples=100_000 * rows)
+    views = iter(torch.utils.data.DataLoader(pictures, rows, sampler=many, num_workers=workers))
 
     def loss(number: int) -> Tensor:
         first, second = next(views)[:2]
@@ -146,6 +140,6 @@ def vicreg_lightly(setting: Setting) -> Side:
 
 _NEEDS = ("lightly", "timm", "torchvision")
 WORKS = (
-    Work("byol", "vision", "lightly", "images", _NEEDS, byol_ours, byol_lightly),
+    Work("byol", "vision", "lightly", "images", _NEEDS, byol_ours, byol_lightly, quick=True),
     Work("vicreg", "vision", "lightly", "images", _NEEDS, vicreg_ours, vicreg_lightly),
 )

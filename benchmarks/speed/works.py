@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `pluri bench` measures."""
 
-from . import cost, speech, text, vision
+from . import cost, finetune, speech, text, vision
 from .side import Work
 
-WORKS = (*text.WORKS, *speech.WORKS, *vision.WORKS)
+WORKS = (*text.WORKS, *finetune.WORKS, *speech.WORKS, *vision.WORKS)
 
 
 def find(name: str) -> Work:

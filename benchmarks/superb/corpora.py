@@ -4,6 +4,7 @@
 from pathlib import Path
 
 from ..finetune import MissingFiles
+from .ctc.targets import read_lexicon
 from .layouts.ami import ami
 from .layouts.an4 import SPELLED, an4, an4_identification, an4_verification
 from .layouts.emodb import emodb
@@ -19,7 +20,6 @@ from .layouts.snips import audio_snips
 from .layouts.speech_commands import NOISE, is_published, speech_commands
 from .layouts.voxceleb import LISTINGS, TRIALS, trials_of, voxceleb1_identification, voxceleb1_verification
 from .swept import Fold
-from .targets import read_lexicon
 from .utterances import Parts, measured
 
 TABLES = (".tsv", ".csv", ".jsonl")

@@ -2,7 +2,7 @@
 """What a frozen encoder says of clips: the states of some layers, frame by frame or their mean over each clip.
 
 Mean pooling and everything before it in SUPERB's head for whole utterances is linear, so a clip's mean vectors are all
-that such a head ever needs (`heads.py`).
+that such a head ever needs (`utterance/heads.py`).
 Shape letters: B clips, S samples, N frames of all clips, L layers, D width.
 """
 

@@ -19,14 +19,15 @@ from .. import scores
 from ..encoders import load
 from ..finetune import MissingFiles
 from ..scores import Row
-from . import baselines, corpora, data_card, mistakes, worst
-from .ctc_tasks import PhoneConfig
+from . import baselines, corpora
+from .ctc.tasks import PhoneConfig
 from .entrant import Entrant
 from .layouts.quesst14 import Search
-from .pictures import page
+from .page import data_card, mistakes, worst
+from .page.pictures import page
 from .predictions import pack
-from .qbe_search import FOUND, SearchConfig
-from .qbe_task import row as search_row
+from .qbe.search import FOUND, SearchConfig
+from .qbe.task import row as search_row
 from .sweep import choose
 from .swept import Fold, Outcome, SweptConfig, departures, submission
 from .swept import evaluate as evaluate_one

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ...speech import audio
 from ...ssl.data import BadItem
-from .rttm import Turn
+from .sd.rttm import Turn
 
 
 class Utterance(NamedTuple):

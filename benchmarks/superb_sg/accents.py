@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..superb.errors import character_error_rate, word_error_rate
+from ..superb.ctc.errors import character_error_rate, word_error_rate
 from ..superb.layouts.listings import need_folder, table
 from ..superb.utterances import Parts, Utterance, checked, leave_out
 

@@ -22,7 +22,7 @@ from ..superb.stacked import Epsilon
 from ..superb.states import Reading, States
 from ..superb.sweep import Plan, Probe, Run
 from ..superb.swept import Fold, Prepared, SweptConfig
-from ..superb.utterance_config import need_all
+from ..superb.utterance.config import need_all
 from ..superb.utterances import Parts, Utterance
 from .heads import Separator, SeparatorHeads
 from .mixtures import libri2mix, speakers_apart, voicebank, without_noise

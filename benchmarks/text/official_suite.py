@@ -16,9 +16,9 @@ from ..encoders import Start
 from ..finetune import MissingFiles, Setting, TunedConfig
 from ..suite import Faults, Suite
 from ..task import Score, Task
-from . import protocols
 from .choices import ChoiceParts, ChoiceTask, Choose, Questions, best
 from .examples import Choices, Example
+from .glue import protocols
 from .official import Official, Reading
 from .sentences import Parts, Sentences, SentenceTask
 

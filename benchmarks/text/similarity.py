@@ -17,9 +17,9 @@ from ..features import vectors
 from ..labelled import Labelled, Texts
 from ..task import Score, TaskConfig
 from .examples import Example
-from .glue import GlueDataConfig
-from .glue_files import read_part
-from .glue_tasks import TASKS
+from .glue.config import GlueDataConfig
+from .glue.files import read_part
+from .glue.tasks import TASKS
 
 AT_ONCE = 256  # pairs whose vectors are held together: a bag of tokens is as wide as the vocabulary
 

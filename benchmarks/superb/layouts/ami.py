@@ -6,7 +6,7 @@ Layout: github.com/pyannote/pyannote-audio, its debug set of AMI excerpts (Carle
 
 from pathlib import Path
 
-from ..rttm import read_rttm, read_uem
+from ..sd.rttm import read_rttm, read_uem
 from ..utterances import Parts, Utterance, checked, leave_out
 from .listings import need_folder, numbered_lines
 

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from ..apart import set_apart
-from ..trials import draw_trials, with_trials
+from ..asv.trials import draw_trials, with_trials
 from ..utterances import Parts, Slot, Utterance, checked, leave_out
 from .listings import numbered_lines
 

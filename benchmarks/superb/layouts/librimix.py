@@ -9,7 +9,7 @@ import re
 from collections import deque
 from pathlib import Path
 
-from ..rttm import Turn, read_rttm
+from ..sd.rttm import Turn, read_rttm
 from ..utterances import Parts, Utterance, checked, leave_out
 from .listings import need_folder, numbered_lines, seconds
 

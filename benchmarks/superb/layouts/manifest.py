@@ -6,8 +6,8 @@ Further columns may be split, speaker, start and end (seconds); `manifest_rows.p
 
 from pathlib import Path
 
-from ..rttm import Turn
-from ..trials import draw_trials, with_trials
+from ..asv.trials import draw_trials, with_trials
+from ..sd.rttm import Turn
 from ..utterances import Parts, Slot, Utterance, checked
 from .manifest_rows import SPLITS, Row, read_rows, split_rows
 from .quesst14 import Search

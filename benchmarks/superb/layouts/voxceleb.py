@@ -9,7 +9,7 @@ Both as in s3prl@ec8064b, downstream/voxceleb1 and downstream/sv_voxceleb1.
 from pathlib import Path
 
 from ..apart import set_apart
-from ..trials import draw_trials, read_trials
+from ..asv.trials import draw_trials, read_trials
 from ..utterances import Parts, Slot, Trial, Utterance, checked, leave_out
 from .listings import need_folder, numbered_lines
 

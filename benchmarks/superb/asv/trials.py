@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trials of speaker verification: read from a file, or drawn where a corpus has none."""
+
+import math
+import random
+from pathlib import Path
+
+from ..layouts.listings import numbered_lines
+from ..utterances import Parts, Trial, Utterance
+
+
+def read_trials(path: Path) -> list[tuple[int, bool, str, str]]:
+    """The line's number, whether the speaker is the same, and both paths, of VoxCeleb's form `1 a.wav b.wav`.
+
+    Raises: ValueError, with the line, for another form, or if all trials are of one kind.
+    """
+    trials = []
+    for number, line in numbered_lines(path):
+        fields = line.split()
+        if len(fields) != 3 or fields[0] not in ("0", "1"):
+            raise ValueError(f"{path}, line {number}: a trial is 1 (same speaker) or 0 and two paths, not {line!r}")
+        trials.append((number, fields[0] == "1", fields[1], fields[2]))
+    if len({same for _, same, _, _ in trials}) < 2:
+        raise ValueError(f"{path} needs trials of both kinds, 1 and 0, and has {len(trials)} in all")
+    return trials
+
+
+def with_trials(parts: Parts, path: Path) -> Parts:
+    """The parts with the trials of a file, whose paths end as those of test utterances do, or are their names.
+
+    Raises: ValueError, with the line, for a path that no test utterance has.
+    """
+    names: dict[str, set[str]] = {}
+    for utterance in parts.test:
+        pieces = utterance.path.parts
+        for end in {utterance.name, *("/".join(pieces[-depth:]) for depth in range(1, len(pieces)))}:
+            names.setdefault(end, set()).add(utterance.name)
+    trials = []
+    for number, same, *ends in read_trials(path):
+        for end in ends:
+            if len(names.get(end, ())) != 1:
+                several = f"it could be {' or '.join(sorted(names[end])[:2])}" if end in names else "none is called so"
+                raise ValueError(f"{path}, line {number}: {end} is not one test utterance: {several}")
+        trials.append(Trial(same, *(min(names[end]) for end in ends)))
+    protocol = f"{parts.protocol}; {len(trials)} trials of {path.name}"
+    return parts._replace(trials=tuple(trials), protocol=protocol)
+
+
+def draw_trials(utterances: list[Utterance], most: int = 10_000) -> tuple[Trial, ...]:
+    """As many trials of one speaker as of two, at most `most` of each, always the same ones.
+
+    Raises: ValueError if there are not two speakers, one with two utterances.
+    """
+    rng = random.Random(0)
+    voices: dict[str, list[str]] = {}
+    for name, speaker in sorted((utterance.name, utterance.speaker) for utterance in utterances):
+        voices.setdefault(speaker, []).append(name)
+    names = sorted((name, speaker) for speaker, said in voices.items() for name in said)
+    pairs = [math.comb(len(said), 2) for said in voices.values()]
+    count = min(most, sum(pairs), math.comb(len(names), 2) - sum(pairs))
+    if count < 1:
+        raise ValueError(f"no trials can be drawn from {len(names)} utterances of {len(voices)} speaker(s): add some")
+    same: dict[tuple[str, str], None] = {}
+    while len(same) < count:
+        (said,) = rng.choices(list(voices.values()), pairs)
+        first, second = sorted(rng.sample(said, 2))
+        same[first, second] = None
+    different: dict[tuple[str, str], None] = {}
+    while len(different) < count:
+        first, second = sorted(rng.sample(names, 2))
+        if first[1] != second[1]:
+            different[first[0], second[0]] = None
+    return tuple(Trial(kind, *pair) for kind, drawn in ((True, same), (False, different)) for pair in drawn)
