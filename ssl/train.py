@@ -297,7 +297,11 @@ class _Run:
     def _clip(self) -> Tensor:
         parameters = [p for p in self.objective.parameters() if p.grad is not None]
         clip = self.training.optimizer.clip
-        norm = torch.nn.utils.clip_grad_norm_(parameters, math.inf if clip is None else clip)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        # A pass over all gradients, which a host that can look for nothing saves itself where the norm is small.
+        look = self.device.type == "cpu" and not self.sharded
+        if clip is not None and not (look and norm <= clip):
+            torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
         if not self.sharded:
             return norm
         from torch.distributed.tensor import DTensor

@@ -57,6 +57,23 @@ def test_a_recipe_runs_from_files_to_an_encoder(name, samples, methods, tmp_path
     assert torch.isfinite(encoded.x).all()
 
 
+def test_the_whole_gradient_is_clipped_to_its_norm_and_left_alone_below(samples, methods, tmp_path):
+    def run(name, clip):
+        lars = {"optimizer.kind": "lars", "optimizer.lr": 0.1, "optimizer.weight-decay": 0.0, "loop.precision": "fp32"}
+        extra = {"steps": 1, "optimizer.clip": clip, "optimizer.schedule.kind": "constant", **lars}
+        extra["optimizer.schedule.warmup"] = 0.0
+        pretrain(small("speech/mockingjay_tiny", samples, methods, **extra), tmp_path / name)
+        weights = checkpoint.load_weights(checkpoint.latest(tmp_path / name))
+        return rows(tmp_path / name)[0]["grad_norm"], weights["head.3.bias"]  # zero before: now the gradient, scaled
+
+    norm, free = run("free", None)
+    assert norm > 0 and free.abs().max() > 0
+    assert torch.equal(run("wide", 4 * norm)[1], free)
+    before, quarter = run("narrow", norm / 4)
+    assert before == pytest.approx(norm, rel=1e-6)
+    torch.testing.assert_close(quarter, free / 4, rtol=1e-4, atol=0.0)
+
+
 def test_accumulation_keeps_the_mathematics(samples, methods, tmp_path):
     results = []
     for parts in (1, 3):
