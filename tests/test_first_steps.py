@@ -63,7 +63,7 @@ def test_the_whole_gradient_is_clipped_to_its_norm_and_left_alone_below(samples,
         extra = {"steps": 1, "optimizer.clip": clip, "optimizer.schedule.kind": "constant", **lars}
         extra["optimizer.schedule.warmup"] = 0.0
         pretrain(small("speech/mockingjay_tiny", samples, methods, **extra), tmp_path / name)
-        weights = checkpoint.load_weights(checkpoint.latest(tmp_path / name))
+        weights = checkpoint.load_weights(tmp_path / name / "step_00000001")
         return rows(tmp_path / name)[0]["grad_norm"], weights["head.3.bias"]  # zero before: now the gradient, scaled
 
     norm, free = run("free", None)

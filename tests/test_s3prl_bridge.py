@@ -17,6 +17,7 @@ import torch
 from pluri.benchmarks.encoders import load, modality, random_twin, settings_of
 from pluri.benchmarks.s3prl import shims
 from pluri.benchmarks.s3prl.corpus import lay_out
+from pluri.benchmarks.s3prl.encoder import UpstreamFrontEnd
 from pluri.benchmarks.s3prl.lengths import expected
 from pluri.benchmarks.s3prl.runner import RunnerConfig, result
 from pluri.benchmarks.s3prl.upstream import Upstream, pluri
@@ -177,6 +178,30 @@ def test_every_layer_of_a_local_checkpoint_is_what_s3prl_says_of_the_clip_alone(
 
 
 @needs_s3prl
+@torch.inference_mode()
+def test_a_users_own_upstream_is_one_that_needs_no_download(peer, tmp_path, monkeypatch):
+    backbone, wave = load("s3prl:customized_upstream"), clips()[3]
+    assert backbone.encoder.config.depth == 1 and modality(backbone) == "speech"
+    again = load("s3prl:customized_upstream").state_dict()  # its weights are drawn, and the same each time
+    assert all(torch.equal(value, again[name]) for name, value in backbone.state_dict().items())
+    assert isinstance(backbone.front_end, UpstreamFrontEnd)
+    filled = torch.nn.functional.pad(wave, (0, 800 - len(wave)))  # as short a clip is filled up
+    theirs = backbone.front_end.upstream([filled])["hidden_states"]
+    for mine, other in zip(backbone(wave[None]).layers, theirs, strict=True):
+        torch.testing.assert_close(mine[0], other[0, : mine.shape[1]])
+
+    def picky(ckpt, model_config=None):
+        assert Path(ckpt).is_file() and model_config is not None, "give me both"
+
+    (tmp_path / "mine.pt").write_bytes(b"weights")
+    monkeypatch.setattr(peer("s3prl.upstream.example.hubconf"), "customized_upstream", picky)
+    with pytest.raises(
+        ValueError, match=r"from .*mine.pt \(pluri gives it no model_config\): AssertionError give me both"
+    ):
+        load(f"s3prl:customized_upstream@{tmp_path / 'mine.pt'}")
+
+
+@needs_s3prl
 def test_wrong_upstreams_are_named_in_one_line(tmp_path):
     broken = tmp_path / "broken.pt"
     broken.write_bytes(b"nothing")
@@ -185,6 +210,9 @@ def test_wrong_upstreams_are_named_in_one_line(tmp_path):
         ("s3prl:hubert_local", "name a checkpoint that is there"),
         (f"s3prl:hubert_local@{tmp_path / 'none.pt'}", "name a checkpoint that is there"),
         (f"s3prl:fbank@{broken}", "takes no checkpoint"),
+        (f"s3prl:baseline_local@{broken}", "needs a model_config, which pluri cannot give"),
+        ("s3prl:stft_mag", "needs a model_config, which pluri cannot give"),
+        ("s3prl:customized_upstream@nowhere.pt", "name a checkpoint that is there"),
         (f"s3prl:nobody_local@{broken}", "s3prl has no upstream nobody_local"),
         (f"s3prl:wav2vec2_local@{broken}", "cannot be built from"),
     ):
@@ -296,14 +324,15 @@ def test_data_that_s3prl_would_misread_are_refused(commands, tmp_path):
         RunnerConfig().settings("emotion", tmp_path)
     with pytest.raises(ValueError, match="must be above 0"):
         RunnerConfig(steps=0)
-    small = fold.parts.train[:5]
-    with pytest.raises(ValueError, match="has 5 clips of train, s3prl needs 32"):
+    small = fold.parts._replace(train=list({one.labels: one for one in fold.parts.train}.values()))
+    with pytest.raises(ValueError, match=f"has {len(small.train)} clips of train, s3prl needs 32"):
         _few(small, tmp_path).settings("speech_commands", tmp_path)
 
 
-def _few(utterances, folder):
-    """Settings for a manifest of some utterances, each of which is in all parts."""
-    rows = [f"{one.path}\t{one.labels[0]}\t{part}\n" for part in ("train", "dev", "test") for one in utterances]
+def _few(parts, folder):
+    """Settings for a manifest of the utterances of some parts."""
+    named = (("train", parts.train), ("dev", parts.dev), ("test", parts.test))
+    rows = [f"{one.path}\t{one.labels[0]}\t{part}\n" for part, utterances in named for one in utterances]
     (folder / "few.tsv").write_text("path\tlabel\tsplit\n" + "".join(rows))
     return RunnerConfig(data=KeywordCorpusConfig(path=str(folder / "few.tsv")))
 

@@ -2,6 +2,7 @@
 """Pieces of sound files: read as stored, resampled as torchaudio does it, and refused where too short."""
 
 import math
+import struct
 
 import numpy as np
 import pytest
@@ -56,3 +57,61 @@ def test_what_is_too_short_or_past_the_end_is_a_bad_item(tmp_path):
             audio.read(tmp_path / "a.wav", start, shortest=shortest)
     with pytest.raises(BadItem):
         audio.read(tmp_path / "nowhere.wav")
+
+
+def chunk(name, body, order="<", size=None):
+    """A chunk of RIFF or IFF, padded to even bytes; `size` is what it says of itself."""
+    return name + struct.pack(f"{order}I", len(body) if size is None else size) + body + bytes(len(body) % 2)
+
+
+FORMAT = chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, 16000, 16000, 1, 8))  # 8 bits, so that data may be odd
+SAMPLES = bytes(range(1, 256)) * 37  # 9435 of them
+
+
+def wav(*chunks, kind=b"RIFF", size=None):
+    body = b"WAVE" + b"".join(chunks)
+    return kind + struct.pack("<I", len(body) if size is None else size) + body
+
+
+def intact(kind, tmp_path):
+    """The bytes of a whole file, where its last sample ends, and how many frames it has."""
+    if kind in ("WAV", "WAVEX", "RF64", "AIFF", "OGG"):
+        wave = np.tile(chord(16000), (20, 1))  # of several pages in Ogg
+        soundfile.write(tmp_path / "whole", wave, 16000, format=kind)
+        content = (tmp_path / "whole").read_bytes()
+        return content, len(content), len(wave)
+    before, after = chunk(b"LIST", b"INFOodd"), chunk(b"id3 ", b"and behind the samples" * 9)
+    data = chunk(b"data", SAMPLES)
+    if kind == "extra chunks":
+        return wav(before, FORMAT, before, data, after), len(wav(before, FORMAT, before, data)) - 1, len(SAMPLES)
+    return wav(FORMAT, data), len(wav(FORMAT, data)) - 1, len(SAMPLES)  # "odd": the last byte is no sample
+
+
+@pytest.mark.parametrize("kind", ["WAV", "WAVEX", "RF64", "AIFF", "OGG", "extra chunks", "odd"])
+def test_a_file_that_ends_before_its_samples_do_is_a_bad_item_and_a_whole_one_is_none(kind, tmp_path):
+    content, end, frames = intact(kind, tmp_path)
+    path = tmp_path / "clip"
+    for whole in (content, content[:end]):  # with and without what stands behind the samples
+        path.write_bytes(whole)
+        assert audio.probe(path) == (frames, 16000) and len(audio.read(path)) == frames
+    for cut in (end - 1, end * 9 // 10, end * 2 // 3):
+        path.write_bytes(content[:cut])
+        for use in (audio.probe, audio.read, lambda path: audio.read(path, 0.0, 0.01)):
+            with pytest.raises(BadItem, match=r"cut off: \d+ bytes of .* where its header promises \d+") as error:
+                use(path)
+            assert "\n" not in str(error.value)
+    if kind in ("extra chunks", "odd"):
+        path.write_bytes(content[: end - 100])
+        with pytest.raises(BadItem, match="cut off: 9335 bytes of samples where its header promises 9435"):
+            audio.probe(path)
+
+
+@pytest.mark.parametrize(
+    ("whole", "data"),
+    [(8, 0), (0, 0xFFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF), (0x7FFFF024, 0x7FFFF000), (0x80000024, 0x80000000)],
+)
+def test_sizes_that_writers_to_a_pipe_leave_promise_nothing(whole, data, tmp_path):
+    path = tmp_path / "piped.wav"
+    for count in (9000, 8000):
+        path.write_bytes(wav(FORMAT, chunk(b"data", SAMPLES[:count], size=data), size=whole))
+        assert audio.probe(path) == (count, 16000) and len(audio.read(path)) == count

@@ -22,6 +22,7 @@ from pluri.benchmarks.superb.asv.task import TrialCorpusConfig, VerificationConf
 from pluri.benchmarks.superb.asv.verification import equal_error_rate
 from pluri.benchmarks.superb.asv.xvector import CONTEXTS, MARGIN, REACH, SCALE, XVector, am_softmax, pool
 from pluri.benchmarks.superb.featurizer import FeaturizerConfig
+from pluri.benchmarks.superb.layouts.published import COUNTS, Count
 from pluri.benchmarks.superb.order import ACROSS
 from pluri.benchmarks.superb.predictions import read_scores
 from pluri.benchmarks.superb.stacked import Adam, Stacked
@@ -245,7 +246,8 @@ def voxceleb(root, speakers=("id10001", "id10002", "id10003", "id10004", "id1027
     return root
 
 
-def test_voxceleb_is_read_and_scored_in_the_leaderboards_form(tmp_path):
+def test_voxceleb_is_read_and_scored_in_the_leaderboards_form(tmp_path, monkeypatch):
+    monkeypatch.setitem(COUNTS, "asv", Count((3,), "this test"))
     config = of(voxceleb(tmp_path / "VoxCeleb1"), steps=2, evaluations=1, longest=0.4, crops=2)
     rows, said = run(config, tmp_path / "out", 1)
     assert "SUPERB: trains on all of dev" in rows[0].protocol
@@ -258,8 +260,11 @@ def test_voxceleb_is_read_and_scored_in_the_leaderboards_form(tmp_path):
     assert clean.judged == "dev" and not clean.official and len({one.speaker for one in clean.parts.dev}) == 2
 
 
-def test_other_trials_than_the_cleaned_ones_are_not_the_leaderboards(tmp_path):
+def test_other_trials_than_the_published_ones_are_not_the_leaderboards(tmp_path, monkeypatch):
     root = voxceleb(tmp_path / "VoxCeleb1")
+    (fold,) = of(root).folds()
+    assert not fold.official and fold.parts.protocol.startswith("incomplete data: 3 of 37720 trials; SUPERB")
+    monkeypatch.setitem(COUNTS, "asv", Count((3,), "this test"))
     list_of = root / "voxceleb1_test_v2.txt"
     names = {"voxceleb1_test_v2.txt": True, "veri_test2.txt": True, "veri_test.txt": False}
     for name, official in names.items():

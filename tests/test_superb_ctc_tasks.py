@@ -21,6 +21,7 @@ from pluri.benchmarks.superb.ctc.probe import CtcProbe
 from pluri.benchmarks.superb.ctc.spec_augment import SpecAugmentConfig
 from pluri.benchmarks.superb.ctc.targets import letter_vocabulary
 from pluri.benchmarks.superb.ctc.tasks import LetterConfig, PhoneConfig, SlotConfig
+from pluri.benchmarks.superb.layouts.published import COUNTS, Count
 from pluri.benchmarks.superb.layouts.snips import VOICES
 from pluri.benchmarks.superb.predictions import read_pairs
 from pluri.benchmarks.superb.store import StoreConfig
@@ -174,8 +175,12 @@ def librispeech(root):
     return root
 
 
-def test_librispeech_is_read_as_the_leaderboard_wants_it(tmp_path):
+def test_librispeech_is_read_as_the_leaderboard_wants_it(tmp_path, monkeypatch):
     root = librispeech(tmp_path / "data")
+    for config in (of(PhoneConfig(), root), of(LetterConfig(), root)):
+        (fold,) = config.folds()
+        assert not fold.official and fold.parts.protocol.startswith("incomplete data: 3 of 2620 test clips; SUPERB: ")
+    monkeypatch.setitem(COUNTS, "asr", Count((3,), "this test"))
     rows, said = run("superb/pr", of(PhoneConfig(), root, steps=4), tmp_path / "out")
     assert rows[0].protocol.startswith("SUPERB: LibriSpeech") and "71 phones" in said
     inside = next((tmp_path / "out" / "predictions").iterdir()) / "predict"
@@ -290,7 +295,8 @@ def test_what_differs_from_s3prl_is_said_of_each_task(tmp_path):
     pr, asr, sf = (" ".join(config.notes(config.folds())) for config in configs)
     assert all("the first lasts more than 18.75 s" in said for said in (pr, sf))
     assert all("SpecAugment goes by each row's length" in said for said in (asr, sf))
-    assert "SpecAugment" not in " ".join(letters(tmp_path / "asr").notes([])) and "no slot is nameless" in sf
+    plain = letters(tmp_path / "asr")
+    assert "SpecAugment" not in " ".join(plain.notes(plain.folds())) and "no slot is nameless" in sf
 
 
 def test_slots_that_cannot_be_scored_are_refused_before_training(tmp_path):
@@ -308,6 +314,23 @@ def test_letters_of_other_languages_are_the_corpus_s_own(tmp_path):
     config = of(LetterConfig(), path)
     (fold,) = config.folds()
     assert set(config.spelling(fold).vocabulary.symbols[4:]) == {"|", "A", "B", "C", "D", "Ä"}
+    assert config.notes([fold])[0].startswith("6 letters, those of train, where 28 are published; greedy")
+
+
+@pytest.mark.parametrize("part", ["dev", "test"])
+def test_letters_come_from_train_and_others_are_refused_with_their_row(tmp_path, part):
+    path = manifest(tmp_path / "data")
+    config = of(LetterConfig(), path)
+    (fold,) = config.folds()
+    assert len(config.spelling(fold).vocabulary.symbols) == 32
+    assert config.notes([fold])[0].startswith("28 letters, the published ones; greedy")
+    lines = path.read_text().splitlines()
+    row = next(i for i, line in enumerate(lines) if line.endswith(f"\t{part}"))
+    lines[row] = f"{lines[row].split(chr(9))[0]}\tHello, 42\t{part}"
+    path.write_text("\n".join(lines) + "\n")
+    unseen = rf"clips.tsv, line {row + 1}: no transcript for training has ',', '2', '4': spell"
+    with pytest.raises(ValueError, match=unseen):
+        config.folds()
 
 
 def test_the_tasks_are_listed_with_the_learning_rates_around_the_published_ones():
@@ -354,6 +377,18 @@ def test_a_language_model_decides_between_words_that_sound_alike(tmp_path):
         BeamConfig(lm=str(tmp_path / "bad.arpa"), words=str(tmp_path / "words.txt")).build(vocabulary)
     with pytest.raises(ValueError, match="is missing"):
         BeamConfig(lm=str(tmp_path / "none.arpa")).build(vocabulary)
+
+
+def test_a_language_model_s_words_are_spelt_as_the_references_are(tmp_path):
+    pytest.importorskip("flashlight.lib.text.decoder.kenlm")
+    vocabulary = letter_vocabulary()
+    row = torch.full((6, 32), -9.0)
+    for frame, letter in enumerate(("B", "E", "D", "|", "<s>", "<s>")):
+        row[frame, vocabulary.symbols.index(letter)] = 2.0
+    mixed = ARPA.replace("1=5", "1=8").replace("-3\tBED\t0\n", "-3\tBED\t0\n-2\tbed\t0\n-1\tBed\t0\n-1\tbad\t0\n")
+    for model in (ARPA.replace("BAD", "bad").replace("BED", "bed"), mixed):
+        (tmp_path / "lm.arpa").write_text(model)
+        assert BeamConfig(lm=str(tmp_path / "lm.arpa")).build(vocabulary)(row) == "BED"
 
 
 def test_without_the_library_it_is_said_what_to_install(monkeypatch):

@@ -74,7 +74,7 @@ def test_one_layer_is_taken_as_s3prl_takes_it(peer):
     states = [torch.randn(1, 50, 8) for _ in range(4)]
     theirs = peer("s3prl.upstream.interfaces").Featurizer(Said(states, 320), upstream_device="cpu", layer_selection=2)
     wanted = theirs([torch.zeros(16000)], {"hidden_states": states})[0]
-    (layer,) = FeaturizerConfig(kind="layer", layer=2).layers(3)
+    (layer,) = FeaturizerConfig(kind="layer", layer=2).chosen(3)
     ours = mix(states[layer][0, : frames(16000, 320, 50), None][None], torch.zeros(1, 1, 1))[0, 0]
     torch.testing.assert_close(ours, wanted)
 
@@ -108,9 +108,28 @@ def test_layers_side_by_side_keep_their_order():
 
 def test_a_layer_that_does_not_exist_or_has_no_effect_is_refused():
     with pytest.raises(ValueError, match="featurizer.layer=4 is not one of 0"):
-        FeaturizerConfig(kind="layer", layer=4).layers(3)
+        FeaturizerConfig(kind="layer", layer=4).chosen(3)
     with pytest.raises(ValueError, match="set featurizer.kind=layer"):
         FeaturizerConfig(layer=1)
+    with pytest.raises(ValueError, match="featurizer.layers=4 is not one of 0"):
+        FeaturizerConfig(layers=(1, 4)).chosen(3)
+    with pytest.raises(ValueError, match="no effect on featurizer.kind=layer"):
+        FeaturizerConfig(kind="layer", layer=1, layers=(1, 2))
+    for wrong in ((2, 1), (1, 1)):
+        with pytest.raises(ValueError, match="each layer once, in ascending order"):
+            FeaturizerConfig(layers=wrong)
+
+
+@pytest.mark.parametrize("kind", ["weighted", "concat"])
+def test_chosen_layers_alone_are_read(waves, kind):
+    lengths = torch.tensor([8000, 5000])
+    inputs, backbone = waves(lengths), load("random:speech/wav2vec2_tiny")
+    config = FeaturizerConfig(kind=kind, layers=(1, 3))
+    every, some = (Reading.of(backbone, one, False, "fp32") for one in (FeaturizerConfig(kind=kind), config))
+    rows = [row[:length] for row, length in zip(inputs, lengths.tolist(), strict=True)]
+    assert some.layers == (1, 3) and torch.equal(some(rows).x, every(rows).x[:, [1, 3]])
+    assert UtteranceHeads((0,), 1, 2, 4, (3,), config)(torch.randn(1, 5, 2, 4)).shape == (1, 1, 5, 3)
+    assert config.words() == {"weighted": "weighted sum of layers 1, 3", "concat": "layers 1, 3 side by side"}[kind]
 
 
 def test_the_hop_is_found_without_encoding():

@@ -337,13 +337,33 @@ def test_bad_rows_of_snips_are_named(tmp_path):
 def test_corrupt_and_too_short_files_are_skipped_in_train_and_stop_in_test(tmp_path):
     make_librispeech(tmp_path)
     (tmp_path / "train-clean-100/19/7/19-7-0001.flac").write_bytes(b"fLaC, but no more")
-    parts = measured(librispeech(tmp_path))
-    assert names(parts.train) == ["19-7-0000", "19-7-0002"] and parts.train[0].end == 0.05
+    read = librispeech(tmp_path)
+    good, broken, _ = read.train
+    many = [good._replace(name=f"{i}") for i in range(19)]
+    parts = measured(read._replace(train=[*many, broken]))
+    assert names(parts.train) == names(many) and parts.train[0].end == 0.05
     assert parts.skipped[0][0].endswith("19-7-0001.flac") and parts.skipped[0][1].startswith("no audio")
+    with pytest.raises(ValueError, match=r"1 of 19 clips of train cannot be used, .*: .*19-7-0001.flac: no"):
+        measured(read._replace(train=[*many[1:], broken]))
+    with pytest.raises(ValueError, match=r"1 of 4 clips of dev cannot be used, .*: .*19-7-0001.flac: no"):
+        measured(read._replace(train=many, dev=[*read.dev, broken]))
     (tmp_path / "test-clean/61/7/61-7-0000.flac").write_bytes(b"")
     with pytest.raises(ValueError, match=r"61-7-0000.flac: no audio.*so restore it") as caught:
-        measured(librispeech(tmp_path))
+        measured(read._replace(train=many))
     assert "\n" not in str(caught.value)
+
+
+def test_files_that_published_lists_name_may_be_missing_but_not_be_no_audio(tmp_path):
+    make_an4(tmp_path)
+    lost = sorted((tmp_path / "wav/an4train").glob("*/*.wav"))[::3]
+    for path in lost:
+        path.unlink()
+    parts = measured(an4(tmp_path))
+    assert len(parts.skipped) == len(lost) == 14 and len(parts.train) + len(parts.dev) == 26
+    for path in lost:
+        path.write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match=r"of 30 clips of train cannot be used, .*: .*u0-a.wav: no audio"):
+        measured(an4(tmp_path))
 
 
 def test_pieces_beyond_the_end_are_cut_or_named(tmp_path):
@@ -353,8 +373,10 @@ def test_pieces_beyond_the_end_are_cut_or_named(tmp_path):
     parts = librispeech(tmp_path)
     inside = Utterance("in", tmp_path / "a.wav", 0.5, 2.0)
     beyond = Utterance("out", tmp_path / "a.wav", 1.0)
-    parts = measured(parts._replace(train=[inside, beyond]))
-    assert (parts.train[0].end, parts.skipped[0][1]) == (1.0, "lasts 1.000 seconds, too few for a piece from 1")
+    many = [inside._replace(name=f"{i}") for i in range(19)]
+    parts = measured(parts._replace(train=[*many, beyond]))
+    assert parts.train[0].end == 1.0
+    assert parts.skipped == [(f"{tmp_path / 'a.wav'} from 1 s", "lasts 1.000 seconds, too few for a piece from 1")]
     assert len(audio.read(inside.path, inside.start)) == 8000  # stereo and 8 kHz: one channel at 16 kHz
     with pytest.raises(ValueError, match="two train utterances are named in"):
         measured(parts._replace(train=[inside, inside]))

@@ -93,13 +93,37 @@ def test_verification_has_speakers_in_one_part_each_and_trials(tmp_path):
     (tmp_path / "trials.txt").write_text(f"1 {a.path.name} {b.name}\n0 {a.name} {c.name}\n")
     with pytest.raises(ValueError, match=r"trials.txt, line 1: 0.wav is not one test utterance: it could be \d/0.wav"):
         verified(tmp_path / "m.tsv", tmp_path / "trials.txt")
-    parts.dev[0].path.write_bytes(b"")
-    left = measured(parts)
-    assert len(left.dev) == 7 and len(left.dev_trials) < 24
-    assert not any(parts.dev[0].name in trial for trial in left.dev_trials)
+    bad = parts.dev[0]
+    many = [bad._replace(name=f"{i}", path=parts.dev[1].path) for i in range(12)]
+    bad.path.write_bytes(b"")
+    left = measured(parts._replace(dev=[*parts.dev, *many]))
+    assert len(left.dev) == 19 and len(left.dev_trials) < 24
+    assert not any(bad.name in trial for trial in left.dev_trials)
     rows = [{**row, "split": "test" if row["path"].endswith("3.wav") else "train"} for row in rows]
     with pytest.raises(ValueError, match="v0 is in train and in test"):
         verified(write(tmp_path / "m.tsv", rows))
+
+
+@pytest.mark.parametrize("spoil", ["nonsense", "missing", "both"])
+def test_more_than_a_twentieth_of_a_manifest_s_clips_may_not_be_missing_or_no_audio(tmp_path, spoil):
+    rows = [{"path": f"{i}.wav", "label": "x", "split": "train"} for i in range(40)]
+    rows += [{"path": f"{split}.wav", "label": "x", "split": split} for split in ("dev", "test")]
+    path = write(tmp_path / "m.tsv", rows)
+
+    def spoiled(count):
+        for i in range(count):
+            (tmp_path / f"{i}.wav").unlink(missing_ok=True)
+            if spoil == "nonsense" or (spoil == "both" and i % 2):
+                (tmp_path / f"{i}.wav").write_bytes(b"nonsense")
+        return measured(labelled(path))
+
+    parts = spoiled(2)
+    assert len(parts.train) == 38 and len({place for place, _ in parts.skipped}) == 2
+    first = "0.wav: no audio" if spoil == "nonsense" else "m.tsv, line 2: there is no audio .*0.wav"
+    for count in (3, 16):
+        with pytest.raises(ValueError, match=f"^{count} of 40 clips of train cannot be used, .*: .*{first}") as caught:
+            spoiled(count)
+        assert "\n" not in str(caught.value)
 
 
 def test_intents_take_several_columns_and_slots_take_tags(tmp_path):
@@ -174,6 +198,8 @@ def test_queries_and_documents_match_by_their_terms(tmp_path):
         ({"start": "2", "end": "1"}, "m.tsv, line 3: the piece ends at 1 seconds, before it starts at 2"),
         ({"split": "test", "label": "z"}, "m.tsv, line 3: no row for training has the label 'z'"),
         ({"label": "x\textra"}, "m.tsv, line 3: 7 values for 6 columns"),
+        ({"label": "x\u2028y"}, "m.tsv, line 3: the label has a line break: remove it"),
+        ({"path": "./c.wav"}, "m.tsv, line 4: this clip is in test, and in train by .*m.tsv, line 3: remove one row"),
     ],
 )
 def test_bad_rows_are_named(tmp_path, change, message):
@@ -182,6 +208,24 @@ def test_bad_rows_are_named(tmp_path, change, message):
     with pytest.raises(ValueError, match=message) as caught:
         labelled(write(tmp_path / "m.tsv", [*rows, {**row, "path": "d.wav", "split": "dev"}]))
     assert "\n" not in str(caught.value)
+
+
+def test_spaces_at_the_ends_of_names_and_values_count_for_nothing(tmp_path):
+    for name in "abc":
+        soundfile.write(tmp_path / f"{name}.wav", np.zeros(4000), 8000)
+    (tmp_path / "m.csv").write_text("path, label, split\na.wav , hi , train\n b.wav,hi,dev \nc.wav,hi , test\n")
+    parts = labelled(tmp_path / "m.csv")
+    assert parts.slots[0].values == ("hi",) and names([*parts.train, *parts.dev, *parts.test]) == [
+        f"{name}.wav" for name in "abc"
+    ]
+
+
+def test_pieces_of_one_file_may_be_in_several_parts_but_not_one_piece(tmp_path):
+    row = {"path": "a.wav", "text": "SO", "start": 0, "end": 0.2, "split": "train"}
+    rows = [row, {**row, "start": 0.2, "end": 0.4, "split": "dev"}, {**row, "start": 0.1, "split": "test"}]
+    assert len(transcribed(write(tmp_path / "m.tsv", rows)).test) == 1
+    with pytest.raises(ValueError, match="line 5: this clip is in test, and in train by .*m.tsv, line 2: remove one"):
+        transcribed(write(tmp_path / "m.tsv", [*rows, {**row, "text": "NO", "split": "test"}]))
 
 
 def test_missing_files_empty_manifests_and_other_kinds_are_named(tmp_path):

@@ -10,12 +10,14 @@ import pytest
 import soundfile
 import torch
 
+from pluri.benchmarks.superb import corpora
 from pluri.benchmarks.superb.apart import set_apart
 from pluri.benchmarks.superb.asv.trials import draw_trials
 from pluri.benchmarks.superb.layouts.ami import ami
 from pluri.benchmarks.superb.layouts.emodb import emodb
 from pluri.benchmarks.superb.layouts.iemocap import EMOTIONS, iemocap
 from pluri.benchmarks.superb.layouts.librimix import librimix
+from pluri.benchmarks.superb.layouts.published import COUNTS, Count
 from pluri.benchmarks.superb.layouts.quesst14 import quesst14
 from pluri.benchmarks.superb.layouts.voxceleb import voxceleb1_identification, voxceleb1_verification
 from pluri.benchmarks.superb.predictions import name_of
@@ -311,6 +313,17 @@ def test_iemocap_tests_one_session_and_draws_dev_as_random_split_does(tmp_path, 
     assert [names(parts.train), names(parts.dev)] == [[ordered[i] for i in part.indices] for part in expected]
     labels = {u.name[-3:]: u.labels[0] for u in parts.test}
     assert [labels[f"{i:03d}"] for i in range(5)] == ["neu", "hap", "ang", "sad", "hap"]
+
+
+def test_no_fold_of_iemocap_is_the_leaderboards_where_one_lacks_clips(tmp_path, monkeypatch):
+    make_iemocap(tmp_path)
+    for counts, why in (((20,) * 5, ""), ((20, 20, 20, 21, 20), "20 of 21 test clips"), ((20,) * 4 + (1241,), "20 of")):
+        monkeypatch.setitem(COUNTS, "er", Count(counts, "this test"))
+        folds = corpora.emotions(str(tmp_path), False, ())
+        assert all(fold.official is not bool(why) for fold in folds) and len(folds) == 5
+        assert folds[0].parts.protocol.startswith(f"incomplete data: {why}" if why else "SUPERB, fold 1")
+    assert corpora.emotions(str(tmp_path), False, (2, 3))[0].official
+    assert not corpora.emotions(str(tmp_path), False, (5,))[0].official
 
 
 def test_the_clean_folds_of_iemocap_share_no_speaker(tmp_path):

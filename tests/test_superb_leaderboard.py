@@ -42,6 +42,10 @@ def test_intents_and_scores_are_read_back_and_by_the_site(tmp_path):
     write_intents(tmp_path / FILES["ic"], intents)
     assert read_intents(tmp_path / FILES["ic"]) == intents
     assert as_the_site_reads(tmp_path / FILES["ic"], ",")["b"] == "increase,heat,washroom"
+    assert (tmp_path / FILES["ic"]).read_bytes() == (b"0a3129c0,change language,none,none\nb,increase,heat,washroom\n")
+    own = {"a, b.wav": ("switch, on", 'the "lamp"', "none"), "c": ("é", "x", "y")}
+    write_intents(tmp_path / "ic.txt", own)
+    assert read_intents(tmp_path / "ic.txt") == own
     scores = {("id1-v-00001", "id2-w-00002"): 1 / 3, ("a", "b"): np.float32(-0.1)}
     write_scores(tmp_path / FILES["asv"], scores)
     expected = {"id1-v-00001_id2-w-00002": 1 / 3, "a_b": float(np.float32(-0.1))}
@@ -83,7 +87,7 @@ def test_texts_that_would_not_be_read_back_are_refused(tmp_path):
     with pytest.raises(ValueError, match="utt has a text with line breaks"):
         write_pairs(tmp_path / "predict.ark", {"utt": "A\nB"})
     with pytest.raises(ValueError, match="utt needs action, object and location"):
-        write_intents(tmp_path / "predict.csv", {"utt": ("a,b", "c", "d")})
+        write_intents(tmp_path / "predict.csv", {"utt": ("a", "c ", "d")})
     with pytest.raises(ValueError, match="a and b have the score nan"):
         write_scores(tmp_path / "predict.txt", {("a", "b"): float("nan")})
 
@@ -94,6 +98,7 @@ def test_texts_that_would_not_be_read_back_are_refused(tmp_path):
         (read_pairs, "a 1\n\na 2\n", "line 3: a comes twice"),
         (read_scores, "a_b x\n", "a_b has the score 'x'"),
         (read_intents, "a,b,c\n", "a has 2 slots"),
+        (read_intents, "a,b,c,d\n\na,b,c,d\n", "line 3: a comes twice"),
         (read_pairs, b"a \xff\n", "line 1: not UTF-8"),
     ],
 )

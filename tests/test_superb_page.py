@@ -283,6 +283,17 @@ def test_the_overall_score_is_given_for_all_ten_tasks_on_official_data_alone():
     assert "50.00 (156 points)" in text and "50.00 (other data)" in text  # (50 - 41.38) / (96.66 - 41.38)
 
 
+def test_a_row_of_part_of_the_official_data_is_compared_with_nothing():
+    protocol = "incomplete data: 2 of 2620 test clips; SUPERB: LibriSpeech"
+    part, made = card(False)._replace(protocol=protocol), Page("")
+    comparison.show(made, [row("asr", wer_greedy=0.25)], [part])
+    comparison.summary(made, [row("asr", wer_greedy=0.25)], [part])
+    text = "".join(made.parts)
+    assert "This run used incomplete data: 2 of 2620 test clips, so its figure is no leaderboard score." in text
+    assert "clips of mine; incomplete data: 2 of 2620 test clips" in text
+    assert "25.00 (incomplete data: 2 of 2620 test clips)" in text and "points)" not in text
+
+
 def test_a_row_of_official_data_is_no_score_of_superbs_if_a_setting_is_not_the_published_one():
     small, old, made = row("ks"), row("ks"), Page("")
     small.chosen[0]["changed"] = departures(KeywordConfig(steps=3000, protocol="clean"))

@@ -17,6 +17,7 @@ from pluri.benchmarks.finetune import MissingFiles
 from pluri.benchmarks.superb import suite
 from pluri.benchmarks.superb.clips import Clips
 from pluri.benchmarks.superb.featurizer import FeaturizerConfig
+from pluri.benchmarks.superb.layouts.published import COUNTS, Count
 from pluri.benchmarks.superb.order import ACROSS
 from pluri.benchmarks.superb.sd import diarization
 from pluri.benchmarks.superb.sd import task as sd_task
@@ -247,6 +248,7 @@ def kaldi(root):
 
 def test_libri2mix_is_read_and_written_in_the_leaderboards_form_if_that_is_possible(tmp_path, monkeypatch):
     config = of(kaldi(tmp_path / "mix"), steps=1, evaluations=1)
+    monkeypatch.setitem(COUNTS, "sd", Count((2,), "this test"))
     monkeypatch.setattr(sd_task, "find_spec", lambda name: None)
     rows, _ = run(config, tmp_path / "out")
     assert "pip install h5py" in " ".join(rows[0].chosen[0]["notes"])
@@ -276,8 +278,10 @@ def test_what_cannot_be_used_is_said_in_one_line(tmp_path):
         run(of(path), tmp_path / "out")
 
 
-def test_kaldi_folders_of_other_recordings_are_not_the_leaderboards(tmp_path):
+def test_kaldi_folders_of_other_or_fewer_recordings_are_not_the_leaderboards(tmp_path, monkeypatch):
     root = kaldi(tmp_path / "mix")
+    assert of(root).folds()[0].parts.protocol.startswith("incomplete data: 2 of 3000 test clips; SUPERB: ")
+    monkeypatch.setitem(COUNTS, "sd", Count((2,), "this test"))
     (published,) = of(root).folds()
     for path in (root / "data" / "test").iterdir():
         if path.suffix != ".wav":

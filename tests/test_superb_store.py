@@ -3,6 +3,7 @@
 
 import fcntl
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ import soundfile
 import torch
 
 from pluri.benchmarks.encoders import load
+from pluri.benchmarks.superb import store as module
 from pluri.benchmarks.superb.clips import Clips, batches
 from pluri.benchmarks.superb.featurizer import FeaturizerConfig
 from pluri.benchmarks.superb.states import Online, Reading
-from pluri.benchmarks.superb.store import Store, StoreConfig, estimate, open_states
+from pluri.benchmarks.superb.store import Beside, Store, StoreConfig, estimate, open_states, remove
 from pluri.benchmarks.superb.utterances import Utterance
 from pluri.speech import audio
 
@@ -145,6 +147,70 @@ def test_a_store_that_would_be_too_large_is_not_written_and_the_run_says_so(fold
     x, lengths = states.read([4, 1, 4])
     for got, i in zip(x.split(lengths), (4, 1, 4), strict=True):
         torch.testing.assert_close(got, wanted[i], atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("how", ["removed", "cut short", "emptied"])
+@pytest.mark.parametrize("pooled", [True, False])
+def test_a_store_that_lacks_states_says_so_and_encodes_what_is_missing(folder, backbone, tmp_path, how, pooled):
+    clips, read = clips_of(folder), reading(backbone, pooled)
+    lines, config = [], StoreConfig(seconds=2.0)
+    store = open_states(config, tmp_path, clips, read, lines.append)
+    assert isinstance(store, Store)
+    before, path = store.read(range(8)).x, store.folder / "states.bin"
+    if how == "removed":
+        path.unlink()
+    else:
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) * 2 // 3] if how == "cut short" else b"")
+    again = open_states(config, tmp_path, clips, read, lines.append)
+    assert str(path) in lines[1] and lines[1].endswith("clips that its index lists: they are encoded again")
+    lost = int(lines[1].split(" lacks ")[1].split()[0])
+    assert 0 < lost < 8 if how == "cut short" else lost == 8
+    assert lines[2].endswith(f"{lost} to be encoded") and torch.equal(again.read(range(8)).x, before)
+    open_states(config, tmp_path, clips, read, lines.append)
+    assert lines[3].endswith("; 0 to be encoded") and len(lines) == 4
+
+
+def test_other_stores_in_the_folder_count_and_a_full_one_is_used_all_the_same(folder, backbone, tmp_path):
+    clips, lines = clips_of(folder), []
+    first, second = reading(backbone, False), reading(backbone, False, normalize=True)
+    size = estimate(clips, first, "fp16").bytes
+    config = StoreConfig(gigabytes=1.5 * size / 1e9)
+    kept = open_states(config, tmp_path, clips, first, lines.append)
+    assert isinstance(open_states(config, tmp_path, clips, second, lines.append), Online)
+    assert f"of which other stores in {tmp_path / 'store'} take" in lines[-1]
+    both = StoreConfig(gigabytes=2.0 * size / 1e9)
+    assert isinstance(open_states(both, tmp_path, clips, second, lines.append), Store)
+    assert isinstance(open_states(config, tmp_path, clips, second, lines.append), Store)  # it is written already
+    assert isinstance(kept, Store)
+    remove(kept)
+    assert kept.read([1]).x.isfinite().all() and not kept.folder.exists()
+
+
+def test_a_disk_that_holds_no_store_or_no_state_of_the_sweep_is_said_before_anything_is_encoded(
+    folder, backbone, tmp_path, monkeypatch
+):
+    clips, read, lines = clips_of(folder), reading(backbone, False), []
+    size, free = estimate(clips, read, "fp16").bytes, shutil.disk_usage(tmp_path)
+    beside = Beside(tmp_path / "superb-ks" / "one", 7 * 10**9)
+
+    def opened(room, config=StoreConfig()):  # noqa: B008  frozen
+        monkeypatch.setattr(module.shutil, "disk_usage", lambda place: free._replace(free=room))
+        return open_states(config, tmp_path, clips, read, lines.append, beside)
+
+    with pytest.raises(ValueError, match=r"needs .* GB for the store and 14 GB for the sweep's state.*gigabytes 0$"):
+        opened(14 * 10**9 + size - 1)
+    online = StoreConfig(gigabytes=0.0)
+    with pytest.raises(ValueError, match=r"needs 14 GB for the sweep's state, while it is written: make room, or name"):
+        opened(14 * 10**9 - 1, online)
+    assert not lines and not list(tmp_path.rglob("*.bin"))
+    opened(14 * 10**9, online)
+    opened(14 * 10**9 + size)
+    assert all(line.endswith("the sweep's own state takes 7 GB, twice that while written") for line in lines)
+    opened(14 * 10**9)  # the store is there
+    (beside.folder / "fold").mkdir(parents=True)
+    (beside.folder / "fold" / "state.pt").write_bytes(bytes(1000))
+    opened(14 * 10**9 - 1000)
 
 
 def test_the_size_that_is_said_is_the_size_that_is_written(folder, backbone, tmp_path):

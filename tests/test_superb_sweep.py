@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from pluri.benchmarks.superb import order
-from pluri.benchmarks.superb.sweep import RESULT, STATE, Plan, Probe, Run, choose, sweep
+from pluri.benchmarks.superb import sweep as module
+from pluri.benchmarks.superb.sweep import RESULT, STATE, Plan, Probe, Run, choose, state_bytes, sweep
 
 
 class Line(Probe):
@@ -71,6 +72,41 @@ def test_a_sweep_that_was_cut_off_ends_with_the_same_numbers(tmp_path, stop):
     again = Line(PLAN)
     assert sweep(again, PLAN, tmp_path / "cut", quiet) == whole
     assert again.steps[0] == stop // 10 * 10 and not (tmp_path / "cut" / STATE).is_file()
+
+
+@pytest.mark.parametrize("stop", [5, 37, 89])
+def test_a_sweep_that_was_cut_off_between_evaluations_goes_on_there_with_the_same_numbers(tmp_path, stop, monkeypatch):
+    whole = sweep(Line(PLAN), PLAN, tmp_path / "whole", quiet)
+    monkeypatch.setattr(module, "_LONGEST", 0.0)
+    lines = []
+    with pytest.raises(KeyboardInterrupt):
+        sweep(Line(PLAN, stop), PLAN, tmp_path / "cut", lines.append)
+    assert lines[0] == "step 1 of 90: dev not looked at yet" and len(lines) == stop - (stop // 10)
+    assert stop < 10 or lines[-1].startswith(f"step {stop} of 90: best dev so far -")
+    again = Line(PLAN)
+    assert sweep(again, PLAN, tmp_path / "cut", quiet) == whole and again.steps[0] == stop
+
+
+def test_a_state_of_an_earlier_version_is_gone_on_from(tmp_path):
+    whole = sweep(Line(PLAN), PLAN, tmp_path / "whole", quiet)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(Line(PLAN, 37), PLAN, tmp_path / "cut", quiet)
+    kept = torch.load(tmp_path / "cut" / STATE, weights_only=True)
+    del kept["total"], kept["since"]
+    torch.save(kept, tmp_path / "cut" / STATE)
+    assert sweep(Line(PLAN), PLAN, tmp_path / "cut", quiet) == whole
+
+
+def test_the_size_of_a_state_is_known_before_it_is_saved(tmp_path):
+    class Wide(Line):
+        def __init__(self, plan, stop=None):
+            super().__init__(plan, stop)
+            self._heads["unused"] = nn.Parameter(torch.zeros(len(plan.seeds), len(plan.rates), 50_000))
+
+    size = state_bytes(Wide(PLAN).heads)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(Wide(PLAN, 20), PLAN, tmp_path, quiet)
+    assert (tmp_path / STATE).stat().st_size == pytest.approx(size, rel=0.01)
 
 
 def test_a_finished_sweep_is_not_repeated(tmp_path):

@@ -19,6 +19,8 @@ from pluri.benchmarks.finetune import MissingFiles
 from pluri.benchmarks.superb import suite
 from pluri.benchmarks.superb.asv.task import TrialCorpusConfig, VerificationConfig
 from pluri.benchmarks.superb.clips import Clips
+from pluri.benchmarks.superb.ctc.tasks import SlotConfig
+from pluri.benchmarks.superb.layouts.published import COUNTS, Count
 from pluri.benchmarks.superb.layouts.speech_commands import KEYWORDS, NOISE, part_of
 from pluri.benchmarks.superb.order import ACROSS
 from pluri.benchmarks.superb.predictions import read_intents, read_pairs
@@ -164,7 +166,13 @@ def intents(root):
     return root
 
 
-def test_intents_are_right_when_all_three_slots_are(tmp_path):
+def whole(monkeypatch, task, count):
+    """Lets a small tree count as all that is published."""
+    monkeypatch.setitem(COUNTS, task, Count((count,), "this test"))
+
+
+def test_intents_are_right_when_all_three_slots_are(tmp_path, monkeypatch):
+    whole(monkeypatch, "ic", 4)
     config = of(IntentConfig(), intents(tmp_path / "data"))
     rows, _ = run("superb/ic", config, tmp_path / "out")
     figures = rows[0].each[0]
@@ -188,7 +196,55 @@ def speech_commands(root):
     return root
 
 
-def test_keywords_follow_superb_with_its_test_archive(tmp_path):
+def test_part_of_a_corpus_is_compared_with_nothing(tmp_path, monkeypatch):
+    root = intents(tmp_path / "data")
+    rows, _ = run("superb/ic", of(IntentConfig(), root, steps=1), tmp_path / "out", seeds=1)
+    assert rows[0].protocol.startswith("incomplete data: 4 of 3793 test clips; SUPERB")
+    written = Path(rows[0].chosen[0]["predictions"])
+    assert [path.name for path in written.iterdir()] == ["ic.txt"]  # nothing to hand in
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "This run used incomplete data: 4 of 3793 test clips, so its figure is no leaderboard score" in page
+    assert "(incomplete data: 4 of 3793 test clips)" in page and "points)" not in page
+    whole(monkeypatch, "ic", 4)
+    assert IntentConfig(data=dataclasses.replace(IntentConfig().data, path=str(root))).folds()[0].official
+    (root / "wavs" / "train" / "1.wav").unlink()
+    (fold,) = of(IntentConfig(), root).folds()
+    assert not fold.official and fold.parts.protocol.startswith("incomplete data: 1 clips of train and dev missing; ")
+    (fold,) = of(KeywordConfig(), speech_commands(tmp_path / "ks")).folds()
+    assert not fold.official and fold.parts.protocol.startswith("incomplete data: 12 of 3081 test clips; ")
+
+
+def test_what_no_prediction_file_can_hold_is_found_before_training(tmp_path):
+    (tmp_path / "own").mkdir()
+    rows = ['"path", action,object,location,split']
+    for i, split in enumerate(["train"] * 6 + ["dev"] * 3 + ["test"] * 3):
+        tone(tmp_path / "own" / f"{i}, a.wav", ("low", "high")[i % 2], i)
+        rows.append(f'"{i}, a.wav",{("off", chr(34) + "switch, on " + chr(34))[i % 2]}, it ,here,{split}')
+    (tmp_path / "own" / "m.csv").write_text("\n".join(rows) + "\n")
+    made, _ = run("superb/ic", of(IntentConfig(), tmp_path / "own" / "m.csv", steps=1), tmp_path / "out", seeds=1)
+    said = read_intents(Path(made[0].chosen[0]["predictions"]) / "ic.txt")
+    assert list(said) == [f"{i},_a.wav" for i in (9, 10, 11)] and {one[1:] for one in said.values()} == {("it", "here")}
+    path = manifest(tmp_path / "data")
+    path.write_text(path.read_text().replace("\thigh\t", "\thigh \t"))
+    made, _ = run("superb/ks", of(KeywordConfig(), path, steps=1), tmp_path / "out", seeds=1)
+    assert set(read_pairs(Path(made[0].chosen[0]["predictions"]) / "ks.txt").values()) <= {"low", "high"}
+    for i in range(9):
+        tone(tmp_path / "fsdd" / "recordings" / f"0_john smith_{i}.wav", "low", i, 0.1)
+    with pytest.raises(ValueError, match=r"0_john smith_0.wav: '0_john smith_0' cannot be a name there"):
+        of(KeywordConfig(), tmp_path / "fsdd").folds()
+
+
+def test_intents_of_a_manifest_without_actions_are_its_labels(tmp_path):
+    config = of(IntentConfig(), manifest(tmp_path / "data"), steps=1)
+    rows, said = run("superb/ic", config, tmp_path / "out", seeds=1)
+    assert {"accuracy", "dev"} <= rows[0].scores.keys() and "an intent is the one label of a clip" in said
+    assert len(read_pairs(Path(rows[0].chosen[0]["predictions"]) / "ic.txt")) == 5
+    with pytest.raises(ValueError, match="no object and no location"):
+        of(IntentConfig(), manifest(tmp_path / "other", "action")).folds()
+
+
+def test_keywords_follow_superb_with_its_test_archive(tmp_path, monkeypatch):
+    whole(monkeypatch, "ks", 12)
     root = speech_commands(tmp_path / "data")
     config = of(KeywordConfig(), root, crops=4)
     (fold,) = config.folds()
@@ -207,7 +263,8 @@ def test_keywords_follow_superb_with_its_test_archive(tmp_path):
 
 
 @pytest.mark.parametrize("change", ["folder", "archive", "word"])
-def test_another_version_of_speech_commands_is_not_the_leaderboards(tmp_path, change):
+def test_another_version_of_speech_commands_is_not_the_leaderboards(tmp_path, change, monkeypatch):
+    whole(monkeypatch, "ks", 12)
     root = speech_commands(tmp_path / "data")
     corpus, archive = root / "speech_commands_v0.01", root / "speech_commands_test_set_v0.01"
     if change == "folder":
@@ -220,7 +277,8 @@ def test_another_version_of_speech_commands_is_not_the_leaderboards(tmp_path, ch
     assert not KeywordConfig(data=data).folds()[0].official
 
 
-def test_predictions_of_other_settings_or_weights_lie_apart(tmp_path):
+def test_predictions_of_other_settings_or_weights_lie_apart(tmp_path, monkeypatch):
+    whole(monkeypatch, "ic", 4)
     root = intents(tmp_path / "data")
     config = of(IntentConfig(), root, steps=2)
 
@@ -357,11 +415,11 @@ def test_a_suite_leaves_out_the_tasks_whose_files_are_not_there(tmp_path):
 
 def test_all_data_are_read_before_anything_is_trained_and_a_manifest_serves_the_tasks_that_it_can(tmp_path):
     path, lines = manifest(tmp_path / "data"), []
-    configs = {"superb/sid": of(SpeakerConfig(), path, steps=2), "superb/ic": of(IntentConfig(), path, steps=2)}
+    configs = {"superb/sid": of(SpeakerConfig(), path, steps=2), "superb/sf": of(SlotConfig(), path, steps=2)}
     configs["superb/asv"] = dataclasses.replace(VerificationConfig(), data=TrialCorpusConfig(path=str(path)))
     rows = suite.evaluate(configs, "fbank", 1, False, tmp_path / "out", lines.append)
     assert [row.task for row in rows] == ["superb/sid"]
-    assert "superb/ic: left out" in lines[0] and "no action and no object and no location" in lines[0]
+    assert "superb/sf: left out" in lines[0] and "no text and no tags" in lines[0]
     assert "superb/asv: left out" in lines[1] and "verification needs other speakers there" in lines[1]
     root = intents(tmp_path / "intents")
     (root / "data" / "test_data.csv").write_text("no,such,columns\n1,2,3\n")
@@ -369,8 +427,8 @@ def test_all_data_are_read_before_anything_is_trained_and_a_manifest_serves_the_
     with pytest.raises(ValueError, match="test_data.csv"):  # a corpus that is there, and cannot be used
         suite.evaluate(broken, "fbank", 1, False, tmp_path / "new", lines.append)
     assert not (tmp_path / "new").exists()
-    with pytest.raises(ValueError, match="none of superb/ic, superb/asv finds what it can read"):
-        suite.evaluate({n: configs[n] for n in ("superb/ic", "superb/asv")}, "fbank", 1, False, tmp_path, lines.append)
+    with pytest.raises(ValueError, match="none of superb/sf, superb/asv finds what it can read"):
+        suite.evaluate({n: configs[n] for n in ("superb/sf", "superb/asv")}, "fbank", 1, False, tmp_path, lines.append)
 
 
 @real

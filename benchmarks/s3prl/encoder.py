@@ -23,7 +23,10 @@ from .lengths import expected, places
 
 PREFIX = "s3prl:"
 BASELINES = ("baseline", "fbank", "fbank_no_cmvn", "linear", "mel", "mfcc", "spectrogram")  # they have no weights
+OWN = "customized_upstream"  # which users write themselves, in s3prl's upstream/example/expert.py
 _LOCAL = ("_local", "_custom")  # how its names end that take a checkpoint
+_UNFIT = ("baseline_local", "pase_local", "stft_mag")  # they take a model_config
+_PLACES = {**dict.fromkeys(BASELINES, "s3prl.upstream.baseline.hubconf"), OWN: "s3prl.upstream.example.hubconf"}
 _SHORTEST = 800  # samples, 50 ms; zeros are put behind a shorter clip, as s3prl's nn/upstream.py does
 
 
@@ -38,31 +41,37 @@ class UpstreamConfig(Config):
     def of(cls, encoder: str) -> "UpstreamConfig":
         """What `s3prl:NAME` or `s3prl:NAME@CHECKPOINT` names.
 
-        Raises: ValueError for names that s3prl would download, and checkpoints that are not there or have no use.
+        Raises: ValueError for names that s3prl would download or set up by a file, and checkpoints that are not there
+            or have no use.
         """
         name, _, checkpoint = encoder.removeprefix(PREFIX).partition("@")
-        if name in BASELINES or name.endswith(_LOCAL):
+        if name in _UNFIT:
+            raise ValueError(f"{encoder}: {name} needs a model_config, which pluri cannot give it: use {PREFIX}{OWN}")
+        if name in (*BASELINES, OWN) or name.endswith(_LOCAL):
             if name in BASELINES and checkpoint:
                 raise ValueError(f"{encoder}: {name} takes no checkpoint")
-            if name not in BASELINES and not Path(checkpoint or "no file").exists():
+            needed = name.endswith(_LOCAL) or checkpoint
+            if needed and not Path(checkpoint or "no file").exists():
                 raise ValueError(f"{encoder}: name a checkpoint that is there, as {PREFIX}{name}@FILE")
             return cls(name=name, checkpoint=checkpoint)
-        known = f"{', '.join(BASELINES)}, or a name that ends in _local or _custom, with @FILE"
+        known = f"{', '.join(BASELINES)}, {OWN}, or a name that ends in _local or _custom, with @FILE"
         raise ValueError(f"{encoder} is no upstream of s3prl's that needs no download: name one of {known}")
 
     def build(self) -> nn.Module:
         """s3prl's own module, in eval mode. Raises ValueError if it does not know the name or the checkpoint."""
         with shims.applied():
-            where = "s3prl.upstream.baseline.hubconf" if self.name in BASELINES else "s3prl.hub"  # which takes seconds
-            entries = vars(shims.quiet(where))
+            entries = vars(shims.quiet(_PLACES.get(self.name, "s3prl.hub")))  # the hub takes seconds
             if self.name not in entries:
                 raise ValueError(f"s3prl has no upstream {self.name}")
             try:
                 with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(0)  # of weights that no checkpoint holds
                     module = entries[self.name](ckpt=self.checkpoint) if self.checkpoint else entries[self.name]()
             except (AssertionError, LookupError, OSError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
                 why = " ".join(f"{type(error).__name__} {error}".split())[:200]
-                raise ValueError(f"s3prl's {self.name} cannot be built from {self.checkpoint}: {why}") from error
+                given = self.checkpoint or "nothing"
+                given += " (pluri gives it no model_config)" if self.name == OWN else ""
+                raise ValueError(f"s3prl's {self.name} cannot be built from {given}: {why}") from error
         assert isinstance(module, nn.Module)
         return module.eval()
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which corpus a folder holds, told by its files, and how the tasks read it."""
 
+from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 
 from ..finetune import MissingFiles
@@ -13,14 +15,17 @@ from .layouts.fsdd import fsdd
 from .layouts.iemocap import FOLDS, iemocap
 from .layouts.librimix import is_libri2mix, librimix
 from .layouts.librispeech import librispeech
-from .layouts.listings import need_folder
+from .layouts.listings import need_folder, table
 from .layouts.manifest import diarized, labelled, searched, transcribed, verified
+from .layouts.manifest_rows import read_rows
+from .layouts.published import lacks
 from .layouts.quesst14 import Search, quesst14
 from .layouts.snips import audio_snips
 from .layouts.speech_commands import NOISE, is_published, speech_commands
 from .layouts.voxceleb import LISTINGS, TRIALS, trials_of, voxceleb1_identification, voxceleb1_verification
+from .predictions import need_writable
 from .swept import Fold
-from .utterances import Parts, measured
+from .utterances import Parts, Utterance, measured
 
 TABLES = (".tsv", ".csv", ".jsonl")
 SUBSETS = (("train-clean-100",), ("dev-clean",), ("test-clean",))  # of LibriSpeech, for train, dev and test
@@ -34,30 +39,34 @@ def keywords(path: str, test: str) -> list[Fold]:
     """
     root = _start(path)
     if root.suffix in TABLES:
-        return _one(labelled(root))
+        return _one("ks", labelled(root))
     for folder in (root, root / "speech_commands_v0.01", root / "speech_commands_v0.02"):
         beside = sorted(folder.parent.glob("speech_commands_test_set_v*"))
         same = [one for one in beside if one.name[-4:] == folder.name[-4:]]
         archive = Path(test) if test else next(iter(same or beside), None)
         if (folder / NOISE).is_dir() and archive is not None:
-            return _one(speech_commands(folder, archive), official=is_published(folder, archive))
+            return _one("ks", speech_commands(folder, archive), is_published(folder, archive))
         if (folder / "validation_list.txt").is_file():
             if test:
                 raise ValueError(f"{folder} has no {NOISE}, so --data.test has no use: name the training archive")
-            return _one(speech_commands(folder))
+            return _one("ks", speech_commands(folder))
     if (root / "recordings").is_dir():
-        return _one(fsdd(root))
+        return _one("ks", fsdd(root))
     raise _missing(root, "speech_commands_v0.01 with _background_noise_, FSDD's recordings, or a manifest")
 
 
 def intents(path: str) -> list[Fold]:
-    """IC: Fluent Speech Commands, or a manifest with the columns action, object and location. Raises MissingFiles."""
+    """IC: Fluent Speech Commands, or a manifest with the columns action, object and location, or else label.
+
+    Raises: MissingFiles if it is neither.
+    """
     root = _start(path)
     if root.suffix in TABLES:
-        return _one(labelled(root, SLOTS))
+        columns = {name.strip() for _, row in islice(table(root), 1) for name in row}
+        return _one("ic", labelled(root, ("label",) if "label" in columns and "action" not in columns else SLOTS))
     for folder in (root, root / "fluent_speech_commands_dataset"):
         if (folder / "data" / "train_data.csv").is_file():
-            return _one(fluent_speech_commands(folder), official=True)
+            return _one("ic", fluent_speech_commands(folder), True)
     raise _missing(root, "data/train_data.csv of Fluent Speech Commands, or a manifest")
 
 
@@ -65,15 +74,15 @@ def speakers(path: str, listing: str) -> list[Fold]:
     """SID: VoxCeleb1 with its identification list, FSDD, AN4, or a manifest. Raises MissingFiles."""
     root = _start(path)
     if root.suffix in TABLES:
-        return _one(labelled(root))
+        return _one("sid", labelled(root))
     for folder in (root, root / "VoxCeleb1"):
         if listing or (folder / "iden_split.txt").is_file() or (folder / "veri_test_class.txt").is_file():
             official = not listing or Path(listing).name in LISTINGS
-            return _one(voxceleb1_identification(folder, Path(listing) if listing else None), official)
+            return _one("sid", voxceleb1_identification(folder, Path(listing) if listing else None), official)
     if (root / "recordings").is_dir():
-        return _one(fsdd(root, "speaker"))
+        return _one("sid", fsdd(root, "speaker"))
     if (root / "etc" / "an4_train.fileids").is_file():
-        return _one(an4_identification(root))
+        return _one("sid", an4_identification(root))
     raise _missing(root, "VoxCeleb1's iden_split.txt, FSDD's recordings, AN4's etc, or a manifest")
 
 
@@ -87,14 +96,14 @@ def verification(path: str, trials: str, clean: bool) -> list[Fold]:
     root, listing = _start(path), Path(trials) if trials else None
     judged = "dev" if clean else "test"
     if root.suffix in TABLES:
-        return [Fold("", measured(verified(root, listing)), False, judged)]
+        return _one("asv", verified(root, listing), judged=judged)
     for folder in (root, root / "VoxCeleb1"):
         if (folder / "dev" / "wav").is_dir():
             listing = listing or trials_of(folder)
             official = not clean and listing.name in TRIALS
-            return [Fold("", measured(voxceleb1_verification(folder, listing, clean)), official, judged)]
+            return _one("asv", voxceleb1_verification(folder, listing, clean), official, judged)
     if (root / "etc" / "an4_train.fileids").is_file():
-        return [Fold("", measured(an4_verification(root, listing)), False, judged)]
+        return _one("asv", an4_verification(root, listing), judged=judged)
     raise _missing(root, "VoxCeleb1's dev/wav, AN4's etc, or a manifest")
 
 
@@ -102,13 +111,13 @@ def conversations(path: str) -> list[Fold]:
     """SD: Libri2Mix in Kaldi folders, AMI as pyannote keeps it, or a manifest of turns. Raises MissingFiles."""
     root = _start(path)
     if root.suffix in TABLES:
-        return _one(diarized(root))
+        return _one("sd", diarized(root))
     for folder in (root, root / "data"):
         if (folder / "test" / "wav.scp").is_file():
             parts = librimix(folder)
-            return _one(parts, is_libri2mix(parts.test))
+            return _one("sd", parts, is_libri2mix(parts.test))
     if any(root.glob("*.train.lst")):
-        return _one(ami(root))
+        return _one("sd", ami(root))
     raise _missing(root, "Libri2Mix's train, dev and test with wav.scp, AMI's *.train.lst, or a manifest")
 
 
@@ -129,13 +138,13 @@ def transcripts(path: str, subsets: tuple[tuple[str, ...], ...] = SUBSETS) -> li
             parts = librispeech(folder, *subsets)
             official = subsets == SUBSETS
             named = parts._replace(protocol=f"SUPERB: {parts.protocol}") if official else parts
-            return _one(named, official)
+            return _one("asr", named, official)
     if subsets != SUBSETS:
         raise ValueError(f"{root} is not LibriSpeech, or lacks the subsets: leave --data.train, dev and test away")
     if root.suffix in TABLES:
-        return _one(transcribed(root))
+        return _one("asr", transcribed(root))
     if (root / "etc" / "an4_train.fileids").is_file():
-        return _one(an4(root))
+        return _one("asr", an4(root))
     raise _missing(root, "LibriSpeech's train-clean-100, AN4's etc, or a manifest with the column text")
 
 
@@ -159,10 +168,10 @@ def slots(path: str) -> list[Fold]:
     """SF: Audio SNIPS, or a manifest with the columns text and tags. Raises MissingFiles."""
     root = _start(path)
     if root.suffix in TABLES:
-        return _one(transcribed(root, tags=True))
+        return _one("sf", transcribed(root, tags=True))
     for folder in (root, root / "SNIPS"):
         if (folder / "all.iob.snips.txt").is_file():
-            return _one(audio_snips(folder), official=True)
+            return _one("sf", audio_snips(folder), True)
     raise _missing(root, "all.iob.snips.txt of Audio SNIPS, or a manifest with the columns text and tags")
 
 
@@ -188,15 +197,15 @@ def emotions(path: str, clean: bool, wanted: tuple[int, ...]) -> list[Fold]:
             raise ValueError(f"{root} has one fold: leave --folds-used away")
         if clean:
             raise ValueError(f"--protocol clean is for IEMOCAP; {root} says itself what dev is")
-        return _one(labelled(root, apart=True))
+        return _one("er", labelled(root, apart=True))
     for folder in (root, root / "IEMOCAP", root / "IEMOCAP_full_release"):
         if (folder / "Session1").is_dir():
-            return [Fold(f"fold{fold}", measured(iemocap(folder, fold, clean)), not clean) for fold in wanted or FOLDS]
+            return _folds("er", {fold: iemocap(folder, fold, clean) for fold in wanted or FOLDS}, not clean)
     if (root / "wav").is_dir():
         if clean:
             raise ValueError("--protocol clean is for IEMOCAP; EMO-DB's dev has a speaker of its own anyway")
         count = len({file.name[:2] for file in (root / "wav").glob("*.wav")})
-        return [Fold(f"fold{n}", measured(emodb(root, n)), False) for n in wanted or range(1, count + 1)]
+        return _folds("er", {n: emodb(root, n) for n in wanted or range(1, count + 1)}, False)
     raise _missing(root, "IEMOCAP's Session1 to Session5, EMO-DB's wav, or a manifest")
 
 
@@ -206,8 +215,27 @@ def _start(path: str) -> Path:
     return Path(path) if Path(path).suffix in TABLES else need_folder(Path(path))
 
 
-def _one(parts: Parts, official: bool = False) -> list[Fold]:
-    return [Fold("", measured(parts), official)]
+def place(path: str, utterance: Utterance) -> str:
+    """Where an utterance stands: its row of the manifest `path`, or else its audio."""
+    rows = read_rows(Path(path), ()) if Path(path).suffix in TABLES else []
+    same = (row.place for row in rows if (row.path, row.utterance().name) == (utterance.path, utterance.name))
+    return next(same, str(utterance.path))
+
+
+def _one(task: str, parts: Parts, official: bool = False, judged: str = "dev") -> list[Fold]:
+    return [fold._replace(name="", judged=judged) for fold in _folds(task, {1: parts}, official)]
+
+
+def _folds(task: str, numbered: Mapping[int, Parts], official: bool) -> list[Fold]:
+    """Folds by their numbers from 1; official ones of which any lacks anything are compared with nothing."""
+    found = {}
+    for number, parts in numbered.items():
+        need_writable(parts, "\n" if task == "ic" else " ")
+        found[number] = measured(parts)
+    short = [why for number, parts in found.items() if official and (why := lacks(task, parts, number))]
+    if short:
+        found = {n: parts._replace(protocol=f"{short[0]}; {parts.protocol}") for n, parts in found.items()}
+    return [Fold(f"fold{number}", parts, official and not short) for number, parts in found.items()]
 
 
 def _missing(root: Path, wanted: str) -> MissingFiles:

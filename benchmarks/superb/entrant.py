@@ -10,6 +10,8 @@ from .. import tuned
 from ..encoders import load, random_twin
 from .swept import folder_name
 
+FLOOR = "fbank_no_cmvn"
+
 
 @dataclasses.dataclass(frozen=True)
 class Entrant:
@@ -20,11 +22,17 @@ class Entrant:
     out: Path
     say: Callable[[str], None]  # takes lines for the user
     twin_of: str = ""  # the encoder whose random twins these are; "": it is itself
+    floor: bool = False  # filter banks, beside an encoder
 
     def twins(self) -> "Entrant":
-        """The same network at random weights, another for each seed."""
+        """The same network at random weights, another for each seed. Raises ValueError as `random_twin`."""
+        random_twin(load(self.who), 0)  # refused now, and not when the encoder's own sweep is done
         name = f"{tuned.TWIN} of {folder_name(self.who)}"
         return dataclasses.replace(self, who=name, twin_of=self.who)
+
+    def raw(self) -> "Entrant":
+        """What the leaderboard's row FBANK seems to be."""
+        return dataclasses.replace(self, who=FLOOR, floor=True)
 
     def backbones(self) -> Iterator[tuple[Backbone, Sequence[int]]]:
         """Networks with the seeds of the heads that read them: the encoder with all, or a twin with each."""

@@ -24,19 +24,33 @@ class FeaturizerConfig(Config):
 
     kind: Literal["weighted", "layer", "concat"] = "weighted"  # softmax-weighted mean; one layer; all, side by side
     layer: int = 0  # of "layer": 0 the encoder's input, k the output of block k
+    layers: tuple[int, ...] = ()  # of the other kinds: those that are read, in ascending order; (): all
     normalize: bool = False  # each layer's vectors to zero mean and unit variance before, as s3prl's option does
 
     def __post_init__(self) -> None:
         if self.layer and self.kind != "layer":
             raise ValueError(f"featurizer.layer={self.layer} has no effect: set featurizer.kind=layer")
+        if self.layers and self.kind == "layer":
+            raise ValueError("featurizer.layers has no effect on featurizer.kind=layer: set featurizer.layer")
+        if self.layers != tuple(sorted(set(self.layers))):
+            raise ValueError(f"featurizer.layers={self.layers}: name each layer once, in ascending order")
 
-    def layers(self, depth: int) -> tuple[int, ...]:
+    def chosen(self, depth: int) -> tuple[int, ...]:
         """The layers that are read of an encoder with so many blocks. Raises ValueError for one that it has not."""
-        if self.kind != "layer":
-            return tuple(range(depth + 1))
-        if not 0 <= self.layer <= depth:
-            raise ValueError(f"featurizer.layer={self.layer} is not one of 0 (the encoder's input) to {depth}")
-        return (self.layer,)
+        name, wanted = ("layer", (self.layer,)) if self.kind == "layer" else ("layers", self.layers)
+        if wrong := [layer for layer in wanted if not 0 <= layer <= depth]:
+            raise ValueError(f"featurizer.{name}={wrong[0]} is not one of 0 (the encoder's input) to {depth}")
+        return wanted or tuple(range(depth + 1))
+
+    def words(self) -> str:
+        """What is read, for a line on the protocol."""
+        some = f"layers {', '.join(map(str, self.layers))}" if self.layers else ""
+        read = {
+            "weighted": f"weighted sum of {some or 'layers'}",
+            "layer": f"layer {self.layer}",
+            "concat": f"{some or 'all layers'} side by side",
+        }[self.kind]
+        return f"{read}, normalised" if self.normalize else read
 
     def width(self, layers: int, width: int) -> int:
         """D of what the probe reads."""

@@ -6,6 +6,8 @@ Names and forms are those of superbbenchmark/website-react@cacb90e (backend/calc
 Shape letters: T frames, H speakers.
 """
 
+import csv
+import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ from types import ModuleType
 import numpy as np
 
 from ..text.examples import text_of
+from .utterances import Parts
 
 FILES = {  # below predict/, which is zipped
     "pr": "pr_public/predict.ark",
@@ -41,6 +44,20 @@ def name_of(task: str, path: Path) -> str:
     if task in ("sid", "asv"):
         return "-".join((*path.parts[-3:-1], path.stem))
     return path.stem
+
+
+def need_writable(parts: Parts, separator: str) -> None:
+    """Raises ValueError, with the audio, for test names, and for labels, that no prediction file can hold.
+
+    Args:
+        separator: what no name may hold.
+    """
+    for utterance in parts.test:
+        _check(utterance.path, utterance.name, separator)
+    for utterance in (*parts.train, *parts.test):
+        if strange := [label for label in utterance.labels if not _plain(label)]:
+            what = f"the label {strange[0]!r} is empty, or has breaks or spaces at its ends"
+            raise ValueError(f"{utterance.path}: {what}: write it without them")
 
 
 def write_pairs(path: Path, rows: Mapping[str, str]) -> None:
@@ -80,21 +97,31 @@ def read_scores(path: Path) -> dict[str, float]:
 
 
 def write_intents(path: Path, rows: Mapping[str, tuple[str, str, str]]) -> None:
-    """Writes IC: name, action, object, location. Raises ValueError for a comma in any of them."""
+    """Writes IC: name, action, object, location, in quotes where one has a comma or a quote, as none officially has.
+
+    Raises: ValueError for names or values that would not be read back.
+    """
     for name, slots in rows.items():
-        _check(path, name, ",")
-        if len(slots) != 3 or any("," in slot or slot != slot.strip() or not slot for slot in slots):
-            raise ValueError(f"{path}: {name} needs action, object and location, without commas: {slots}")
-    _write(path, [",".join((name, *slots)) for name, slots in rows.items()])
+        _check(path, name, "\n")
+        if len(slots) != 3 or not all(map(_plain, slots)):
+            raise ValueError(f"{path}: {name} needs action, object and location, each in one line: {slots}")
+    lines = io.StringIO()
+    csv.writer(lines, lineterminator="\n").writerows((name, *slots) for name, slots in rows.items())
+    _write(path, lines.getvalue().splitlines())
 
 
 def read_intents(path: Path) -> dict[str, tuple[str, str, str]]:
-    """Action, object and location of each name. Raises ValueError for another number of columns."""
+    """Action, object and location of each name.
+
+    Raises: ValueError for another number of columns, or a name that comes twice.
+    """
     found = {}
-    for name, text in _read(path, ",").items():
-        slots = text.split(",")
+    rows = csv.reader(line.strip() for line in text_of(path).split("\n"))
+    for name, *slots in filter(None, rows):
         if len(slots) != 3:
             raise ValueError(f"{path}: {name} has {len(slots)} slots, not action, object and location")
+        if name in found:
+            raise ValueError(f"{path}, line {rows.line_num}: {name} comes twice")
         found[name] = (slots[0], slots[1], slots[2])
     return found
 
@@ -145,8 +172,12 @@ def pack(folder: Path) -> Path:
     return folder / "predict.zip"
 
 
+def _plain(text: str) -> bool:
+    return text == text.strip() and len(text.splitlines()) == 1
+
+
 def _check(path: Path, name: str, separator: str) -> None:
-    if not name or separator in name or name != name.strip() or len(name.splitlines()) != 1:
+    if separator in name or not _plain(name):
         raise ValueError(
             f"{path}: {name!r} cannot be a name there: it is empty, or has spaces, breaks or {separator!r}"
         )

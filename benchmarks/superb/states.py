@@ -19,7 +19,7 @@ from ...ssl.config import to_dict
 from ...ssl.encoder import Backbone
 from ...ssl.packing import Rows
 from ..encoders import Start, fingerprint, modality, settings_of
-from .clips import Clips, batches, pad, read_or_why
+from .clips import Clips, batches, loaded, pad, read_or_why
 from .featurizer import FeaturizerConfig, frames, hop, normalized
 
 Precision = Literal["fp32", "bf16"]
@@ -47,7 +47,7 @@ class Reading:
         """What a featuriser reads. Raises ValueError if the encoder takes no waveforms, or lacks the layer."""
         if modality(backbone) != "speech":
             raise ValueError(f"SUPERB needs an encoder of speech; this one takes {modality(backbone)}")
-        return cls(backbone, config.layers(backbone.encoder.config.depth), config.normalize, pooled, precision)
+        return cls(backbone, config.chosen(backbone.encoder.config.depth), config.normalize, pooled, precision)
 
     @property
     def width(self) -> int:
@@ -105,6 +105,11 @@ class Online(States):
         self.clips, self.reading, self.seconds = clips, reading, seconds
         self.bad = {}
 
+    def look(self, threads: int) -> None:
+        """Decodes every clip once, so that bad ones are known before training, as a store knows them."""
+        for batch, waves in loaded(self.clips, batches(self.clips, self.seconds), threads):
+            self.bad |= {number: wave for number, wave in zip(batch, waves, strict=True) if isinstance(wave, str)}
+
     def read(self, numbers: Sequence[int]) -> Frames:
         """As `States.read`. Raises ValueError for a clip that cannot be decoded."""
         wanted = sorted(set(numbers))
@@ -115,7 +120,7 @@ class Online(States):
             for number in batch:
                 wave = read_or_why(part, number)
                 if isinstance(wave, str):
-                    raise ValueError(f"{part.name(number)}: {wave}; take it out, as states are not kept on disk")
+                    raise ValueError(f"{part.name(number)}: {wave}; mend it or take it out of the data")
                 waves.append(wave)
             x, lengths = self.reading(waves)
             found.update(zip((wanted[number] for number in batch), x.split(lengths), strict=True))

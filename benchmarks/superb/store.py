@@ -25,8 +25,10 @@ from ...ssl.config import Config
 from .clips import Clips, batches, loaded
 from .featurizer import hop
 from .states import Frames, Online, Reading, States
+from .sweep import STATE
 
 _VERSION = 1  # of the layout
+_STATES = "states.bin"
 TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 _EVERY = 20.0  # seconds between lines on a fill
 
@@ -36,10 +38,18 @@ class StoreConfig(Config):
     """Where states are kept."""
 
     path: str = ""  # folder; "": OUT/store
-    gigabytes: float = 50.0  # more than this is not written: the encoder runs online instead; 0: always
+    gigabytes: float = 50.0  # of all stores in the folder; the encoder runs online for one that is too much; 0: always
+    keep: bool = True  # False: a store is removed after the sweep that reads it, as those of random twins always are
     dtype: Literal["fp16", "bf16", "fp32"] = "fp16"
     seconds: float = 60.0  # of audio, padded, that the encoder takes at once
     threads: int = 4  # that read audio
+
+
+class Beside(NamedTuple):
+    """What a sweep itself keeps on disk."""
+
+    folder: Path  # where; a folder below for every fold
+    bytes: int  # of one fold; twice that while it is written anew
 
 
 class Size(NamedTuple):
@@ -75,8 +85,18 @@ class Store(States):
         if not index.is_file():
             index.write_bytes(bytes(16 * len(clips)))
         self.index = np.memmap(index, dtype=np.int64, mode="r+", shape=(len(clips), 2))
+        self.lost = self._forget()
         self.bad: dict[int, str] = {}
         self._map: Tensor | None = None
+
+    def _forget(self) -> int:
+        """Strikes clips out of the index whose states the file, cut short or removed, does not hold: how many."""
+        listed = np.array(self.index)  # before the file's size is asked for: another process may be filling
+        frames = _taken(self.folder) // (math.prod(self.shape) * self.dtype.itemsize)
+        lost = (listed[:, 1] > 0) & (listed.sum(1) > frames)
+        if lost.any():
+            self.index[lost] = 0
+        return int(lost.sum())
 
     @property
     def missing(self) -> int:
@@ -90,11 +110,13 @@ class Store(States):
         """
         todo = [batch for batch in batches(self.clips, seconds) if (self.index[batch, 1] == 0).any()]
         if todo:
-            with (self.folder / "states.bin").open("ab") as lock, (self.folder / "states.bin").open("r+b") as file:
+            with (self.folder / _STATES).open("ab") as lock, (self.folder / _STATES).open("r+b") as file:
                 _lock(lock, self.folder)
                 file.seek(self._end() * math.prod(self.shape) * self.dtype.itemsize)
                 self._encode(todo, file, threads, say)
             self.index.flush()
+        if self._end():
+            self._states()  # mapped, it can be read even where another process removes it
         rows = self.folder / "bad_items.jsonl"
         lines = rows.read_text().splitlines() if rows.is_file() else []
         self.bad = {row["number"]: row["reason"] for row in map(json.loads, lines)}
@@ -138,7 +160,7 @@ class Store(States):
         if self._map is None:
             shape = (self._end(), *self.shape)
             # Copy on write: torch wants memory that could be written to, and nothing may reach the file.
-            bits = np.memmap(self.folder / "states.bin", dtype=self._bits, mode="c", shape=shape)
+            bits = np.memmap(self.folder / _STATES, dtype=self._bits, mode="c", shape=shape)
             self._map = torch.from_numpy(bits).view(self.dtype)
         return self._map
 
@@ -150,6 +172,11 @@ class Store(States):
             return Frames(states[torch.from_numpy(spans[:, 0].copy())].float(), lengths)
         parts = [states[start : start + length] for start, length in spans.tolist()]
         return Frames(torch.cat(parts).float(), lengths)
+
+
+def _taken(folder: Path) -> int:
+    """Bytes of the states in a store's folder."""
+    return (folder / _STATES).stat().st_size if (folder / _STATES).is_file() else 0
 
 
 def _bits(dtype: torch.dtype) -> torch.dtype:
@@ -166,26 +193,68 @@ def _lock(file: IO[bytes], folder: Path) -> None:
         raise ValueError(f"another process fills {folder}: wait for it, or choose another --store.path") from error
 
 
-def open_states(config: StoreConfig, out: Path, clips: Clips, reading: Reading, say: Callable[[str], None]) -> States:
+def remove(states: States) -> None:
+    """Takes a store off the disk; what has been read of it can still be read."""
+    if isinstance(states, Store):
+        shutil.rmtree(states.folder, ignore_errors=True)
+
+
+def _need_room(root: Path, store: int, out: Path, beside: Beside | None) -> None:
+    """Raises ValueError if a disk cannot hold what is yet to be written of the store and of the sweep's state."""
+    state = 0
+    if beside is not None:
+        there = sum(path.stat().st_size for path in beside.folder.rglob(f"{Path(STATE).stem}.*"))
+        state = max(0, 2 * beside.bytes - there)
+    for place in (root, out):
+        place.mkdir(parents=True, exist_ok=True)
+    one = root.stat().st_dev == out.stat().st_dev
+    for place, stored, kept in ((root, store, state * one), (out, store * one, state)):
+        free = shutil.disk_usage(place).free
+        if stored + kept > free:
+            parts = {"the store": stored, "the sweep's state, while it is written,": kept}
+            needed = " and ".join(f"{amount / 1e9:.3g} GB for {name}" for name, amount in parts.items() if amount)
+            less = "set --store.gigabytes 0" if stored else "name fewer learning rates by --grid"
+            raise ValueError(
+                f"{place} has {free / 1e9:.3g} GB free, and needs {needed.rstrip(',')}: make room, or {less}"
+            )
+
+
+def open_states(
+    config: StoreConfig,
+    out: Path,
+    clips: Clips,
+    reading: Reading,
+    say: Callable[[str], None],
+    beside: Beside | None = None,
+) -> States:
     """The states of all clips: from the store, which is filled first, or, where it would be too large, online.
 
     Args:
-        out: where the store stands if the settings do not say.
+        out: where the store stands if the settings do not say. beside: what else will be written there.
+    Raises: ValueError if the disk cannot hold them.
     """
     size = estimate(clips, reading, config.dtype)
     words = f"{len(clips)} clips, {size.frames} frames of {size.layers} x {size.width} in {config.dtype}"
     amount = f"{size.bytes / 1e9:.3g} GB"
+    state = f"; the sweep's own state takes {beside.bytes / 1e9:.3g} GB, twice that while written" if beside else ""
     digest = hashlib.blake2b(digest_size=8)
     digest.update(json.dumps([_VERSION, reading.key(), clips.hash(), config.dtype]).encode())
-    folder = Path(config.path or out / "store") / digest.hexdigest()
-    there = (folder / "states.bin").stat().st_size if (folder / "states.bin").is_file() else 0
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder.parent).free
-    if size.bytes > config.gigabytes * 1e9 or size.bytes - there > free:
-        limit = f"--store.gigabytes is {config.gigabytes:g} and {free / 1e9:.3g} GB are free"
-        say(f"no store: {words} would take {amount}, and {limit}; the encoder runs online, again at each step")
+    root = Path(config.path or out / "store")
+    folder = root / digest.hexdigest()
+    store = Store(folder, clips, reading, config.dtype) if folder.is_dir() else None
+    rest = size.bytes - _taken(folder) if store is None or store.missing else 0
+    others = sum(_taken(path) for path in root.glob("*") if path != folder)
+    most = config.gigabytes * 1e9
+    if size.bytes > most or (rest and size.bytes + others > most):
+        _need_room(root, 0, out, beside)
+        limit = f"--store.gigabytes is {config.gigabytes:g}"
+        limit += f", of which other stores in {root} take {others / 1e9:.3g}" if others else ""
+        say(f"no store: {words} would take {amount}, and {limit}; the encoder runs online, again at each step{state}")
         return Online(clips, reading, config.seconds)
-    store = Store(folder, clips, reading, config.dtype)
-    say(f"store: {words}, {amount}, in {folder}; {store.missing} to be encoded")
+    _need_room(root, max(0, rest), out, beside)
+    store = store or Store(folder, clips, reading, config.dtype)
+    if store.lost:
+        say(f"store: {folder / _STATES} lacks {store.lost} clips that its index lists: they are encoded again")
+    say(f"store: {words}, {amount}, in {folder}; {store.missing} to be encoded{state}")
     store.fill(config.seconds, config.threads, say)
     return store

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ...ssl.config import to_dict
 from .. import scores
@@ -34,9 +34,9 @@ from .swept import evaluate as evaluate_one
 
 PREDICTIONS = "predictions"
 PUBLISHED = "published"  # the protocol that needs no name
-FLOOR = "fbank_no_cmvn"  # what the leaderboard's row FBANK seems to be
 
 Maker = Callable[[Entrant], Row]
+Settings = TypeVar("Settings", SweptConfig, SearchConfig)
 
 
 def evaluate(
@@ -52,17 +52,18 @@ def evaluate(
     Args:
         configs: settings by names such as superb/ks.
         beside: also sweeps the same network at random weights, another for each seed, and filter banks.
-    Raises: ValueError as `_readable`.
+    Raises: ValueError as `_readable`, and before anything is trained if the encoder has no twin.
     """
+    makers = _readable(configs, say)
+    entrants = [Entrant(encoder, seeds, out, say)]
+    if beside and load(encoder).encoder.config.depth:
+        entrants += [entrants[0].twins(), entrants[0].raw()]
     rows: list[Row] = []
-    for make in _readable(configs, say):
-        entrant = Entrant(encoder, seeds, out, say)
-        mine = [make(entrant)]
-        if beside and load(encoder).encoder.config.depth:
-            mine += [make(entrant.twins()), make(dataclasses.replace(entrant, who=FLOOR))]
-        scores.write(out, mine)
-        say(scores.table(mine))
-        rows += mine
+    for make in makers:
+        for entrant in entrants:
+            rows.append(make(entrant))
+            scores.write(out, rows[-1:])
+        say(scores.table(rows[-len(entrants) :]))
     page(out)
     return rows
 
@@ -98,7 +99,7 @@ def _task(name: str, config: SweptConfig | SearchConfig) -> Maker:
 
 def _search_row(name: str, config: SearchConfig, data: tuple[Search, bool], entrant: Entrant) -> Row:
     """An encoder's row of QbE; beside its search stand what the data was and the worst false alarms."""
-    row = search_row(name, config, data, entrant)
+    row = search_row(name, _fitting(config, entrant), data, entrant)
     folder = Path(row.chosen[0]["sweeps"][0])
     if data_card.read(folder) is None:
         data_card.write(folder, data_card.search_card(config.data.path, *data))
@@ -108,9 +109,20 @@ def _search_row(name: str, config: SearchConfig, data: tuple[Search, bool], entr
     return row
 
 
+def _fitting(config: Settings, entrant: Entrant) -> Settings:
+    """The settings for an entrant: nothing needs a twin's states afterwards, and filter banks have but one layer."""
+    if entrant.twin_of:
+        return dataclasses.replace(config, store=dataclasses.replace(config.store, keep=False))
+    if not entrant.floor:
+        return config
+    if isinstance(config, SearchConfig):
+        return dataclasses.replace(config, layers=())
+    return dataclasses.replace(config, featurizer=dataclasses.replace(config.featurizer, layer=0, layers=()))
+
+
 def _row(name: str, config: SweptConfig, folds: list[Fold], entrant: Entrant) -> Row:
     """An encoder's row: its sweep, the learning rate that is best on dev, and what its heads say of test."""
-    start = time.perf_counter()
+    start, config = time.perf_counter(), _fitting(config, entrant)
     out, folder = entrant.out, entrant.folder(name)
     outcomes = [
         evaluate_one(config, folds, backbone, seeds, folder, out, entrant.say)
@@ -173,6 +185,8 @@ def _chosen(
         "changed": departures(config),
         "notes": [*notes, *config.notes(folds)],
     }
+    if config.featurizer.layers:
+        found["numbers"] = list(config.featurizer.layers)  # of the layers whose shares stand in "layers"
     if len(folds) > 1:
         found["folds"] = {
             name: [run.test for run in each if run.rate == rate] for name, each in outcomes[0].each.items()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sweep of learning rates and seeds: all heads are trained together, and each keeps its best state on dev.
 
-Nothing depends on when it is done: a sweep that was cut off goes on from its last evaluation with the same numbers, and
-a finished one is read from its folder.
+Nothing depends on when it is done: a sweep that was cut off goes on from its last saved state, ten minutes old at most,
+with the same numbers, and a finished one is read from its folder.
 Shape letters: G seeds, K learning rates.
 """
 
@@ -23,6 +23,7 @@ from .stacked import LATE, Adam, Epsilon
 
 RESULT, STATE = "sweep.json", "state.pt"
 _EVERY = 30.0  # seconds between lines on a sweep
+_LONGEST = 600.0  # seconds after which a state is saved and a line said between evaluations too
 
 
 class Plan(NamedTuple):
@@ -103,6 +104,11 @@ def sweep(probe: Probe, plan: Plan, folder: Path, say: Callable[[str], None]) ->
     return runs
 
 
+def state_bytes(heads: nn.Module) -> int:
+    """What STATE takes of disk: the heads, their best, and Adam's two moments of them."""
+    return 4 * sum(parameter.nbytes for parameter in heads.parameters())
+
+
 class _Training:
     """A sweep in the making."""
 
@@ -110,6 +116,7 @@ class _Training:
         self.probe, self.plan = probe, plan
         self.adam = Adam(list(probe.heads.parameters()), plan.rates, plan.clip, plan.decay, plan.epsilon)
         self.step = 0
+        self.total, self.since = torch.zeros_like(self.adam.steps), 0  # of losses since the last evaluation, its steps
         self.best = {name: value.clone() for name, value in probe.heads.state_dict().items()}
         self.best_dev = torch.full((len(plan.seeds), len(plan.rates)), -torch.inf, dtype=torch.float64)
         self.best_step = torch.zeros_like(self.best_dev, dtype=torch.int64)
@@ -117,25 +124,28 @@ class _Training:
 
     def run(self, state: Path, say: Callable[[str], None]) -> None:
         """Trains from where it stands to the end."""
-        total, since, said = torch.zeros_like(self.adam.steps), 0, time.monotonic()
+        said = saved = time.monotonic()
         while self.step < self.plan.steps:
             losses = self.probe.losses(self.step)
             losses.sum().backward()
             self.adam.step()
-            total, since, self.step = total + losses.detach(), since + 1, self.step + 1
-            if not self.plan.evaluated(self.step):
-                continue
-            mean = total.cpu() / since
-            if not mean.isfinite().any():
-                raise ValueError(f"at step {self.step} no head has a finite loss: do the encoder's states hold NaN?")
-            self._evaluate(mean)
-            total, since = torch.zeros_like(total), 0
-            self._save(state)
-            if time.monotonic() - said > _EVERY:
-                said = time.monotonic()
-                say(f"step {self.step} of {self.plan.steps}: best dev so far {float(self.best_dev.max()):.4f}")
+            self.total, self.since, self.step = self.total + losses.detach(), self.since + 1, self.step + 1
+            evaluated = self.plan.evaluated(self.step)
+            if evaluated:
+                self._evaluate()
+            if evaluated or time.monotonic() - saved > _LONGEST:
+                self._save(state)
+                saved = time.monotonic()
+                if not evaluated or saved - said > _EVERY:
+                    said, best = saved, float(self.best_dev.max())
+                    known = f"best dev so far {best:.4f}" if self.curve else "dev not looked at yet"
+                    say(f"step {self.step} of {self.plan.steps}: {known}")
 
-    def _evaluate(self, losses: Tensor) -> None:
+    def _evaluate(self) -> None:
+        losses = self.total.cpu() / self.since
+        if not losses.isfinite().any():
+            raise ValueError(f"at step {self.step} no head has a finite loss: do the encoder's states hold NaN?")
+        self.total, self.since = torch.zeros_like(self.total), 0
         dev = self.probe.dev()
         better = dev > self.best_dev
         self.best_dev = torch.where(better, dev, self.best_dev)
@@ -149,6 +159,8 @@ class _Training:
         beside = path.with_suffix(".partial")
         kept = {
             "step": self.step,
+            "total": self.total,
+            "since": self.since,
             "heads": self.probe.heads.state_dict(),
             "adam": self.adam.state(),
             "best": self.best,
@@ -166,6 +178,8 @@ class _Training:
         device = self.adam.steps.device
         kept: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         self.step, self.curve, self.best = kept["step"], kept["curve"], kept["best"]
+        if "since" in kept:  # earlier versions saved at evaluations only
+            self.total, self.since = kept["total"], kept["since"]
         self.best_dev, self.best_step = kept["best_dev"].cpu(), kept["best_step"].cpu()
         self.probe.heads.load_state_dict(kept["heads"])
         self.adam.load(kept["adam"])

@@ -16,8 +16,8 @@ from .clips import Clips
 from .featurizer import FeaturizerConfig, hop
 from .stacked import LATE, Epsilon
 from .states import Online, Precision, Reading, States
-from .store import StoreConfig, open_states
-from .sweep import RESULT, Plan, Probe, Run, sweep
+from .store import Beside, StoreConfig, open_states, remove
+from .sweep import RESULT, Plan, Probe, Run, state_bytes, sweep
 from .utterances import Parts
 
 GRID = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # SUPERB: five values on a log grid; their ends are not published
@@ -93,14 +93,10 @@ class SweptConfig(Config, ABC):
         published = {field.name: field.default for field in dataclasses.fields(self)}["steps"]
         changed = "" if self.steps == published else f" (published: {published})"
         how = f"lr {self.lr:g} as given, no sweep" if self.lr is not None else f"lr of {len(self.rates())} by {judged}"
-        layers = {
-            "weighted": "weighted sum of layers",
-            "layer": f"layer {self.featurizer.layer}",
-            "concat": "all layers side by side",
-        }[self.featurizer.kind] + (", normalised" if self.featurizer.normalize else "")
         others = [f"{name} {words}" for name, words in departures(self).items() if name not in ("steps", "lr")]
         rest = f"; not as published: {', '.join(others)}" if others else ""
-        return f"frozen, {layers}; {self.steps} steps of {self.batch}{changed}, best of {judged}; {how}{rest}"
+        steps = f"{self.steps} steps of {self.batch}{changed}"
+        return f"frozen, {self.featurizer.words()}; {steps}, best of {judged}; {how}{rest}"
 
     @abstractmethod
     def folds(self) -> list[Fold]:
@@ -149,7 +145,7 @@ class Outcome(NamedTuple):
     runs: list[Run]  # means over the folds
     each: dict[str, list[Run]]  # of every fold
     folder: Path  # a folder below for every fold
-    bad: int  # clips that cannot be read
+    bad: int  # clips that are missing or cannot be read
     online: bool
 
 
@@ -170,22 +166,43 @@ def evaluate(
     reading = Reading.of(backbone.to(find_device(config.device)), config.featurizer, config.pooled, config.precision)
     clips = Clips(config.gain, hop(backbone.front_end))
     prepared = [config.prepare(fold, clips) for fold in folds]
-    settings = {name: value for name, value in to_dict(config).items() if name not in ("data", "store", "device")}
     truth = [_truth(fold.parts) + one.key for fold, one in zip(folds, prepared, strict=True)]
-    about = json.dumps([reading.key(), clips.hash(), settings, config.store.dtype, list(seeds), truth])
+    about = json.dumps([reading.key(), clips.hash(), _settings(config), config.store.dtype, list(seeds), truth])
     folder = folder.with_name(f"{folder.name}-{hashlib.blake2b(about.encode(), digest_size=4).hexdigest()}")
     plan = config.plan(seeds)
+    skipped = {place: why for fold in folds for place, why in fold.parts.skipped}
     if not all((folder / fold.name / RESULT).is_file() for fold in folds):
-        states = open_states(config.store, out, clips, reading, say)
+        beside = _beside(prepared, Online(clips, reading, config.store.seconds), reading, plan, folder)
+        states = open_states(config.store, out, clips, reading, say, beside)
         folder.mkdir(parents=True, exist_ok=True)
-        kept = {"bad": {clips.name(n): why for n, why in states.bad.items()}, "online": isinstance(states, Online)}
+        if isinstance(states, Online):
+            states.look(config.store.threads)
+        bad = skipped | {clips.name(number): why for number, why in states.bad.items()}
+        kept = {"bad": bad, "online": isinstance(states, Online)}
         (folder / LEFT_OUT).write_text(json.dumps(kept, indent=1) + "\n")
         for fold, one in zip(folds, prepared, strict=True):
             if not (folder / fold.name / RESULT).is_file():
                 sweep(one.probe(states, reading, plan), plan, folder / fold.name, say)
+        if not config.store.keep:
+            remove(states)
     each = {fold.name: read_runs(folder / fold.name) for fold in folds}
     kept = json.loads((folder / LEFT_OUT).read_text())
-    return Outcome(mean(list(each.values())), each, folder, len(kept["bad"]), kept["online"])
+    return Outcome(mean(list(each.values())), each, folder, len(kept["bad"] | skipped), kept["online"])
+
+
+def _settings(config: SweptConfig) -> dict[str, Any]:
+    """The settings by which a sweep is known."""
+    kept = {name: value for name, value in to_dict(config).items() if name not in ("data", "store", "device")}
+    if not config.featurizer.layers:
+        del kept["featurizer"]["layers"]  # earlier sweeps knew no such setting
+    return kept
+
+
+def _beside(prepared: Sequence[Prepared], states: States, reading: Reading, plan: Plan, folder: Path) -> Beside:
+    """What the sweep itself will keep, told from the heads of one seed; of the states nothing is read."""
+    one_seed = plan._replace(seeds=plan.seeds[:1])
+    sizes = [state_bytes(one.probe(states, reading, one_seed).heads) for one in prepared]
+    return Beside(folder, max(sizes) * len(plan.seeds))
 
 
 def _truth(parts: Parts) -> str:

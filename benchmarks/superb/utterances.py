@@ -2,7 +2,8 @@
 """What the speech tasks are made of: utterances with what is known of them, and the parts that a corpus is split into.
 
 Readers of corpora return `Parts`. What is missing in train or dev is left out and named; what is missing in test is an
-error, because a score over fewer clips is another score.
+error, because a score over fewer clips is another score. Above a twentieth of a part, what is no audio is an error too,
+and so is what a manifest names and is not there; published lists may name more than a slice of their corpus holds.
 """
 
 from collections.abc import Iterable
@@ -13,6 +14,8 @@ from typing import NamedTuple
 from ...speech import audio
 from ...ssl.data import BadItem
 from .sd.rttm import Turn
+
+MOST_BAD = 0.05  # share of train or of dev
 
 
 class Utterance(NamedTuple):
@@ -57,17 +60,35 @@ class Parts(NamedTuple):
     slots: tuple[Slot, ...] = ()
     trials: tuple[Trial, ...] = ()  # of test utterances
     dev_trials: tuple[Trial, ...] = ()  # of dev utterances
+    own: bool = False  # a manifest: what is missing counts as what is no audio does
+
+
+class LeftOut(tuple[str, str]):
+    """One of `Parts.skipped`, a name and a reason, that knows its part."""
+
+    part: str
+
+    @classmethod
+    def of(cls, part: str, place: str, why: str) -> "LeftOut":
+        """What train or dev lack."""
+        one = cls((place, why))
+        one.part = part
+        return one
 
 
 def leave_out(skipped: list[tuple[str, str]], part: str, place: str, why: str) -> None:
     """Notes what train or dev lack. Raises ValueError where it is the test part that lacks it."""
     if part == "test":
         raise ValueError(f"{place}: {why}; a score over fewer test clips is another score, so restore it")
-    skipped.append((place, why))
+    skipped.append(LeftOut.of(part, place, why))
 
 
 def checked(parts: Parts, source: Path) -> Parts:
-    """The same parts. Raises ValueError if train or test is empty or one name means two utterances."""
+    """The same parts. Raises ValueError if train or test is empty or one name means two utterances.
+
+    Args:
+        source: the corpus's folder, or the manifest.
+    """
     for part, utterances in (("train", parts.train), ("dev", parts.dev), ("test", parts.test)):
         if not utterances and part != "dev":
             first = f"; first of {len(parts.skipped)} left out: {': '.join(parts.skipped[0])}" if parts.skipped else ""
@@ -80,13 +101,13 @@ def checked(parts: Parts, source: Path) -> Parts:
                     f"and {utterance.path}; remove one"
                 )
             seen[utterance.name] = utterance.path
-    return parts
+    return parts._replace(own=parts.own or source.is_file())
 
 
 def measured(parts: Parts) -> Parts:
     """The same parts with `end` of every utterance set, read from the files' headers, and without what is no audio.
 
-    Raises: ValueError if a test clip cannot be read.
+    Raises: ValueError if a test clip cannot be read, or more than a twentieth of train or dev.
     """
     everything = [utterance for part in (parts.train, parts.dev, parts.test) for utterance in part]
     lengths = file_lengths(utterance.path for utterance in everything)
@@ -100,9 +121,12 @@ def measured(parts: Parts) -> Parts:
                 leave_out(skipped, name, str(utterance.path), length)
             elif (end := min(utterance.end or length, length)) - utterance.start < (utterance.crop or 1e-9):
                 why = f"lasts {length:.3f} seconds, too few for a piece from {utterance.start:g}"
-                leave_out(skipped, name, str(utterance.path), why)
+                place = f"{utterance.path} from {utterance.start:g} s" if utterance.start else str(utterance.path)
+                leave_out(skipped, name, place, why)
             else:
                 kept.append(utterance._replace(end=end))
+        before = 0 if parts.own else len(parts.skipped)
+        _need_most(name, len(kept), [one for one in skipped[before:] if isinstance(one, LeftOut) and one.part == name])
         return kept
 
     train, dev, test = part("train", parts.train), part("dev", parts.dev), part("test", parts.test)
@@ -110,6 +134,15 @@ def measured(parts: Parts) -> Parts:
     trials = tuple(trial for trial in parts.dev_trials if {trial.first, trial.second} <= names)
     parts = parts._replace(train=train, dev=dev, test=test, skipped=skipped, dev_trials=trials)
     return checked(parts, Path("the audio"))
+
+
+def _need_most(part: str, kept: int, bad: list[LeftOut]) -> None:
+    """Raises ValueError if more than a twentieth of a part is bad."""
+    count = kept + len(bad)
+    if len(bad) > MOST_BAD * count:
+        place, why = bad[0]
+        gone = f"{len(bad)} of {count} clips of {part} cannot be used"
+        raise ValueError(f"{gone}, more than 5 %, so mend them or take them out: {place}: {why}")
 
 
 def file_lengths(paths: Iterable[Path]) -> dict[Path, float | str]:

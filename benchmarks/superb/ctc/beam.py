@@ -60,7 +60,7 @@ class BeamConfig(Config):
         scores = self.lm_weight, self.word_score, float("-inf"), 0.0  # words, unknown ones, silence
         options = LexiconDecoderOptions(*limits, *scores, False, CriterionType.CTC)
         search = LexiconDecoder(options, trie, model, silence, vocabulary.blank, unknown, [], False)
-        words = list(spelt)
+        words = [vocabulary.text(letters) for letters in spelt.values()]  # as references are spelt, whatever lm's case
 
         def decode(row: Tensor) -> str:
             scores = row.float().log_softmax(-1).contiguous()

@@ -103,6 +103,12 @@ def letters_of(text: str) -> list[str]:
     return [letter for word in text.upper().split() for letter in f"{word}|"]
 
 
+def letters_in(texts: Iterable[str]) -> tuple[str, ...]:
+    """The published letters if the transcripts have no others, else the transcripts' own, sorted."""
+    used = {letter for text in texts for letter in letters_of(text)}
+    return LETTERS if used <= set(LETTERS) else ("|", *sorted(used - {"|"}))
+
+
 def slots_of(text: str, tags: Sequence[str]) -> list[str]:
     """The characters of a tagged transcript, with B-NAME before and E-NAME after each slot's value.
 

@@ -27,6 +27,7 @@ from .targets import (
     PHONES,
     Vocabulary,
     letter_vocabulary,
+    letters_in,
     letters_of,
     phone_vocabulary,
     phones_in,
@@ -138,11 +139,22 @@ class LetterConfig(RecurrentConfig):
     beam: BeamConfig = BeamConfig()
 
     def folds(self) -> list[Fold]:
-        return self.data.folds()
+        """Raises also ValueError, with the row, for letters of dev or test that training never sees."""
+        folds = self.data.folds()
+        for fold in folds:
+            known = set(_letters(fold))
+            for one in (*fold.parts.dev, *fold.parts.test):
+                if strange := sorted(set(letters_of(one.text or "")) - known):
+                    unseen = f"no transcript for training has {', '.join(map(repr, strange))}"
+                    raise ValueError(f"{corpora.place(self.data.path, one)}: {unseen}: spell it with other letters")
+        return folds
 
     def notes(self, folds: list[Fold]) -> list[str]:
+        letters = _letters(folds[0])
+        own = "the published ones" if letters == LETTERS else f"those of train, where {len(LETTERS)} are published"
         search = f"; beam: beam search of {self.beam.size} with {self.beam.lm}" if self.beam.lm else ""
-        notes = [f"greedy: each frame's likeliest letter{search}; dev is 1 - WER, greedy", *self.heads_differ()]
+        greedy = f"{len(letters)} letters, {own}; greedy: each frame's likeliest{search}; dev is 1 - WER, greedy"
+        notes = [greedy, *self.heads_differ()]
         if self.protocol == "clean":
             return [*notes, f"clean: batches of {self.batch}"]
         half = f"each batch of {self.batch} is cut into two of {self.batch // 2}"
@@ -152,10 +164,7 @@ class LetterConfig(RecurrentConfig):
         ]
 
     def spelling(self, fold: Fold) -> Spelling:
-        parts = fold.parts
-        used = {letter for one in (*parts.train, *parts.dev, *parts.test) for letter in letters_of(one.text or "")}
-        letters = LETTERS if used <= set(LETTERS) else ("|", *sorted(used - {"|"}))
-        return Spelling(letter_vocabulary(letters), lambda utterance: letters_of(utterance.text or ""))
+        return Spelling(letter_vocabulary(_letters(fold)), lambda utterance: letters_of(utterance.text or ""))
 
     def batches(self, targets: Sequence[Sequence[int]], seconds: Sequence[float]) -> Batches:
         return Batches(buckets(seconds, self.batch, self.protocol == "published"), 1)
@@ -165,6 +174,10 @@ class LetterConfig(RecurrentConfig):
 
     def files(self) -> list[str]:
         return [name for name in (self.beam.lm, self.beam.words) if name]
+
+
+def _letters(fold: Fold) -> tuple[str, ...]:
+    return letters_in(one.text or "" for one in fold.parts.train)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,9 @@ def labelled(path: Path, slots: tuple[str, ...] = ("label",), apart: bool = Fals
     Raises: ValueError, with the line, for what cannot be used, such as a label that training never sees.
     """
     parts, skipped, protocol = split_rows(path, read_rows(path, slots), apart)
+    for row in (row for found in parts.values() for row in found):
+        if broken := [slot for slot in slots if len(row.values[slot].splitlines()) > 1]:
+            raise ValueError(f"{row.place}: the {broken[0]} has a line break: remove it")
     seen = [sorted({row.values[slot] for row in parts["train"]}) for slot in slots]
     for part in ("dev", "test"):
         for row in parts[part]:

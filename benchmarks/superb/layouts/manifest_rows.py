@@ -6,6 +6,7 @@ fifth is for test, a tenth for dev; where speakers must be kept apart, their nam
 split without dev, a tenth of train becomes dev.
 """
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,11 +39,14 @@ class Row(NamedTuple):
 
 
 def read_rows(path: Path, needed: tuple[str, ...]) -> list[Row]:
-    """The rows, which need a path and the columns named. Raises ValueError, with the line, for what cannot be used."""
+    """The rows, which need a path and the columns named, without spaces at the ends of names and values.
+
+    Raises: ValueError, with the line, for what cannot be used.
+    """
     rows = []
-    for number, values in table(path):
-        place = f"{path}, line {number}"
-        if missing := [name for name in ("path", *needed) if not values.get(name, "").strip()]:
+    for number, written in table(path):
+        place, values = f"{path}, line {number}", {name.strip(): value.strip() for name, value in written.items()}
+        if missing := [name for name in ("path", *needed) if not values.get(name)]:
             raise ValueError(f"{place}: no {' and no '.join(missing)}; the row has {', '.join(values)}")
         start = seconds(values["start"], place) if values.get("start") else 0.0
         end = seconds(values["end"], place) if values.get("end") else None
@@ -62,7 +66,7 @@ def split_rows(
 
     Args:
         apart: no speaker is in two parts, if every row has one. least: speakers that test and dev get.
-    Raises: ValueError, with the line, for an unknown split, or test audio that is missing.
+    Raises: ValueError, with the line, for an unknown split, a clip in two parts, or test audio that is missing.
     """
     apart = apart and all(row.speaker for row in rows)
     how = "no speaker in two parts" if apart else "by file"
@@ -82,7 +86,11 @@ def split_rows(
         protocol += f"; a tenth is dev, by name, {how}"
     parts: dict[str, list[Row]] = {"train": [], "dev": [], "test": []}
     skipped: list[tuple[str, str]] = []
+    first: dict[tuple[str, float, float | None], tuple[str, str]] = {}
     for row, part in zip(rows, chosen, strict=True):
+        other, place = first.setdefault((os.path.normpath(row.path), row.start, row.end), (part, row.place))
+        if other != part:
+            raise ValueError(f"{row.place}: this clip is in {part}, and in {other} by {place}: remove one row")
         if row.path.is_file():
             parts[part].append(row)
         else:

@@ -17,7 +17,7 @@ SPEAKERS = tuple(f"id{10001 + i}" for i in range(1251))
 FOLDERS = ("dev/wav", "test/wav", "wav")
 PARTS = {"1": "train", "2": "dev", "3": "test"}
 LISTINGS = ("iden_split.txt", "veri_test_class.txt")  # VoxCeleb's name and s3prl's
-TRIALS = ("voxceleb1_test_v2.txt", "veri_test2.txt")  # the same, as s3prl and VoxCeleb call the cleaned list
+TRIALS = ("voxceleb1_test_v2.txt", "veri_test2.txt")  # s3prl's, of 37,720 trials, and VoxCeleb's cleaned list
 
 
 def voxceleb1_identification(root: Path, listing: Path | None = None) -> Parts:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from ...report import Page
 from ...scores import Row
 from .. import overall
+from ..layouts.published import INCOMPLETE
 from .data_card import Card
 
 _SITE = "https://github.com/superbbenchmark/website-react/blob/cacb90e506388db6421714d184497c11056188ca"
@@ -69,7 +70,7 @@ def show(made: Page, rows: Sequence[Row], cards: Sequence[Card | None]) -> None:
     for row, card in zip(rows, cards, strict=True):
         own, name = figures(row), html.escape(row.called)
         cells = "".join(f"<td><b>{own[column]:.2f}</b></td>" if column in own else "<td>–</td>" for column in columns)
-        used = [card.name, bar(row, card) if card.official else ""] if card else ["not kept"]
+        used = [card.name, bar(row, card) if card.official else _lacking(card)] if card else ["not kept"]
         lines.append(f"<td><b>{name}</b></td><td></td>{cells}<td>{html.escape('; '.join(filter(None, used)))}</td>")
     for one in overall.ROWS:
         cells = "".join(_cell(one, name) for name in columns)
@@ -88,7 +89,7 @@ def bar(row: Row, card: Card | None) -> str:
     if card is None:
         return "unknown data"
     if not card.official:
-        return "other data"
+        return _lacking(card) or "other data"
     if "changed" not in row.chosen[0]:
         return "unknown settings"
     changed = [f"{name} {words}" for name, words in row.chosen[0]["changed"].items()]
@@ -107,10 +108,18 @@ def verdict(row: Row, card: Card | None) -> str:
         )
     if card.official:
         return f"This run used the official data set ({wanted}) and the published settings, so rows are comparable."
+    if why := _lacking(card):
+        whole = f"Rows are comparable only on the whole official data set ({wanted})"
+        return f"{whole}. This run used {why}, so its figure is no leaderboard score."
     return (
         f"Rows are comparable only on the official data set ({wanted}). This run used other data, {card.name}, so its "
         "figure is no leaderboard score and may be far above or below what the same encoder would reach there."
     )
+
+
+def _lacking(card: Card) -> str:
+    """What incomplete data lack, in a few words; "" for other data."""
+    return card.protocol.split(";")[0] if card.protocol.startswith(INCOMPLETE) else ""
 
 
 def _heading(name: str) -> str:

@@ -144,17 +144,18 @@ def layers(rows: Sequence[Row]) -> "Figure":
     drawn = [row for row in rows if row.chosen[0]["layers"] and len(row.chosen[0]["layers"][0]) > 1]
     figure = new_figure(max(4.0, 3.0 * len(drawn)), 2.6)
     for axes, row in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
-        _bars(axes, row.called, row.chosen[0]["layers"])
+        shares = row.chosen[0]["layers"]
+        _bars(axes, row.called, shares, row.chosen[0].get("numbers", range(len(shares[0]))))
     return figure
 
 
-def _bars(axes: "Axes", name: str, shares: list[list[float]]) -> None:
+def _bars(axes: "Axes", name: str, shares: list[list[float]], layers: Sequence[int]) -> None:
     width = 0.8 / len(shares)
     for number, one in enumerate(shares):
-        places = [layer + (number - (len(shares) - 1) / 2) * width for layer in range(len(one))]
+        places = [place + (number - (len(shares) - 1) / 2) * width for place in range(len(one))]
         axes.bar(places, one, width, color="#1f5a99", alpha=0.5 + 0.5 * number / len(shares))
     axes.axhline(1 / len(shares[0]), color="#999", linewidth=0.8, linestyle=":")
     axes.set_title(fill(name, 30), fontsize=9)
-    axes.set_xticks(range(len(shares[0])))
+    axes.set_xticks(range(len(shares[0])), [str(layer) for layer in layers])
     axes.set_xlabel("layer")
     axes.spines[["top", "right"]].set_visible(False)

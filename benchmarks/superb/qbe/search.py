@@ -21,7 +21,7 @@ from ..clips import Clips
 from ..featurizer import FeaturizerConfig
 from ..layouts.quesst14 import Search
 from ..states import Precision, Reading, States
-from ..store import StoreConfig, open_states
+from ..store import StoreConfig, open_states, remove
 from ..swept import CorpusConfig
 from ..utterance.config import need_all
 from ..utterances import Utterance, file_lengths
@@ -105,6 +105,8 @@ def find(
         said = searcher(reading.layers.index(best), wanted.test, numbers.test)
         found = Found(dev, best, values(said, wanted, wanted.test_truth), said)
         _write(folder / FOUND, found._asdict())
+        if not config.store.keep:
+            remove(states)
     return Found(**json.loads((folder / FOUND).read_text())), folder
 
 

@@ -42,8 +42,9 @@ def usable(name: str, part: P, states: States, clips: Clips) -> P:
     """What can be read of a part. Raises ValueError if more than a twentieth cannot."""
     kept = part.without(states.bad)
     gone = len(part.names) - len(kept.names)
-    if gone > 0.05 * len(part.names) or not kept.names:
-        first = next(iter(states.bad))
+    if gone > 0.05 * len(part.names):
+        bad = list(states.bad)  # of other parts too
+        first = next(n for i, n in enumerate(bad, 1) if len(part.without(bad[:i]).names) < len(part.names))
         raise ValueError(
             f"{gone} of {len(part.names)} clips of {name} cannot be read, more than 5 %: "
             f"{clips.name(first)}: {states.bad[first]}"

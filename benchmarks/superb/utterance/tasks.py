@@ -78,6 +78,8 @@ class IntentConfig(UtteranceConfig):
         return corpora.intents(self.data.path)
 
     def notes(self, folds: list[Fold]) -> list[str]:
+        if len(folds[0].parts.slots) == 1:
+            return [ACROSS, "an intent is the one label of a clip, not action, object and location, all right"]
         return [ACROSS]
 
     def pieces(self, part: str, utterance: Utterance) -> list[Utterance]:
