@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Corpora in their official form: what is the leaderboard's and what is not, and where predictions then go."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from pluri.benchmarks.encoders import load
+from pluri.benchmarks.superb import suite
+from pluri.benchmarks.superb.clips import Clips
+from pluri.benchmarks.superb.layouts.published import COUNTS, Count
+from pluri.benchmarks.superb.layouts.speech_commands import KEYWORDS, NOISE, part_of
+from pluri.benchmarks.superb.predictions import read_intents, read_pairs
+from pluri.benchmarks.superb.swept import submission
+from pluri.benchmarks.superb.utterance.tasks import EmotionConfig, IntentConfig, KeywordConfig
+
+PITCH = {"low": 120.0, "high": 900.0, "middle": 400.0}
+
+
+def tone(path, label, seed, seconds=0.4, rate=16000, channels=1):
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(seconds * rate)) / rate
+    wave = 0.1 * np.sin(2 * np.pi * PITCH[label] * time) + 0.01 * rng.standard_normal(len(time))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.repeat(wave[:, None], channels, 1), rate)
+
+
+SMALL = {"steps": 40, "evaluations": 4, "batch": 8, "grid": (1e-2, 1e-3), "device": "cpu"}
+
+
+def of(config, path, **fields):
+    data = dataclasses.replace(config.data, path=str(path))
+    return dataclasses.replace(config, **{**SMALL, "data": data, **fields})
+
+
+def run(name, config, out, encoder="fbank_no_cmvn", seeds=2, beside=False):
+    lines = []
+    rows = suite.evaluate({name: config}, encoder, seeds, beside, out, lines.append)
+    return rows, "\n".join(lines)
+
+
+def intents(root):
+    """Fluent Speech Commands, small: the action is heard, object and location never change but once."""
+    for part, count in (("train", 12), ("valid", 4), ("test", 4)):
+        rows = [",path,speakerId,transcription,action,object,location"]
+        for i in range(count):
+            label = ("low", "high", "middle")[i % 3]
+            place = f"wavs/{part}/{i}.wav"
+            tone(root / place, label, i)
+            rows.append(f'{i},{place},s{i},"say, it",{label},{"lights" if i % 2 else "none"},none')
+        (root / "data").mkdir(exist_ok=True)
+        (root / "data" / f"{part}_data.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def whole(monkeypatch, task, count):
+    """Lets a small tree count as all that is published."""
+    monkeypatch.setitem(COUNTS, task, Count((count,), "this test"))
+
+
+def test_intents_are_right_when_all_three_slots_are(tmp_path, monkeypatch):
+    whole(monkeypatch, "ic", 4)
+    config = of(IntentConfig(), intents(tmp_path / "data"))
+    rows, _ = run("superb/ic", config, tmp_path / "out")
+    figures = rows[0].each[0]
+    assert {"accuracy", "action", "object", "location", "dev"} == figures.keys() and figures["location"] == 1.0
+    said = read_intents(next((tmp_path / "out" / "predictions").iterdir()) / "predict" / "ic_public" / "predict.csv")
+    truth = {str(i): (("low", "high", "middle")[i % 3], "lights" if i % 2 else "none", "none") for i in range(4)}
+    assert figures["accuracy"] <= min(figures["action"], figures["object"]) and said.keys() == truth.keys()
+    assert (next((tmp_path / "out" / "predictions").iterdir()) / "predict.zip").is_file()
+
+
+def speech_commands(root):
+    """v0.01 and its test archive, small: words are tones, noise is 10 s long."""
+    corpus, archive = root / "speech_commands_v0.01", root / "speech_commands_test_set_v0.01"
+    for word in ("yes", "no", "bird"):
+        for i in range(40):
+            tone(corpus / word / f"{i:08x}_nohash_0.wav", {"yes": "low", "no": "high", "bird": "middle"}[word], i, 0.1)
+    for i in range(2):
+        tone(corpus / NOISE / f"noise{i}.wav", "middle", i, 10.0)
+    for i, label in enumerate(KEYWORDS.values):
+        tone(archive / label / f"{i:08x}_nohash_0.wav", "low", i, 0.1)
+    return root
+
+
+def test_part_of_a_corpus_is_compared_with_nothing(tmp_path, monkeypatch):
+    root = intents(tmp_path / "data")
+    rows, _ = run("superb/ic", of(IntentConfig(), root, steps=1), tmp_path / "out", seeds=1)
+    assert rows[0].protocol.startswith("incomplete data: 4 of 3793 test clips; SUPERB")
+    written = Path(rows[0].chosen[0]["predictions"])
+    assert [path.name for path in written.iterdir()] == ["ic.txt"]  # nothing to hand in
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "This run used incomplete data: 4 of 3793 test clips, so its figure is no leaderboard score" in page
+    assert "(incomplete data: 4 of 3793 test clips)" in page and "points)" not in page
+    whole(monkeypatch, "ic", 4)
+    assert IntentConfig(data=dataclasses.replace(IntentConfig().data, path=str(root))).folds()[0].official
+    (root / "wavs" / "train" / "1.wav").unlink()
+    (fold,) = of(IntentConfig(), root).folds()
+    assert not fold.official and fold.parts.protocol.startswith("incomplete data: 1 clips of train and dev missing; ")
+    (fold,) = of(KeywordConfig(), speech_commands(tmp_path / "ks")).folds()
+    assert not fold.official and fold.parts.protocol.startswith("incomplete data: 12 of 3081 test clips; ")
+
+
+def test_keywords_follow_superb_with_its_test_archive(tmp_path, monkeypatch):
+    whole(monkeypatch, "ks", 12)
+    root = speech_commands(tmp_path / "data")
+    config = of(KeywordConfig(), root, crops=4)
+    (fold,) = config.folds()
+    assert fold.official and len(fold.parts.test) == 12
+    clips = Clips(config.gain)
+    config.prepare(fold, clips)
+    noise = [piece for piece in clips.pieces if NOISE in str(piece.path)]
+    assert len(noise) == 8 and {round(piece.end - piece.start, 6) for piece in noise} == {1.0}  # shared by both parts
+    rows, said = run("superb/ks", config, tmp_path / "out", seeds=1)
+    assert (
+        rows[0].protocol.startswith("SUPERB") and "drawn with replacement" in said and "one of 4 fixed seconds" in said
+    )
+    path = next((tmp_path / "out" / "predictions").iterdir()) / "predict" / "ks_public" / "predict.txt"
+    assert len(read_pairs(path)) == 12 and "yes-00000000_nohash_0.wav" in read_pairs(path)
+    assert "wav2vec 2.0 Base" in (tmp_path / "out" / "index.html").read_text()  # the leaderboard's rows
+
+
+@pytest.mark.parametrize("change", ["folder", "archive", "word"])
+def test_another_version_of_speech_commands_is_not_the_leaderboards(tmp_path, change, monkeypatch):
+    whole(monkeypatch, "ks", 12)
+    root = speech_commands(tmp_path / "data")
+    corpus, archive = root / "speech_commands_v0.01", root / "speech_commands_test_set_v0.01"
+    if change == "folder":
+        corpus = corpus.rename(root / "commands")
+    if change == "archive":
+        archive = archive.rename(root / "archive")
+    if change == "word":
+        (corpus / "visual").mkdir()
+    data = dataclasses.replace(KeywordConfig().data, path=str(corpus), test=str(archive))
+    assert not KeywordConfig(data=data).folds()[0].official
+
+
+def test_predictions_of_other_settings_or_weights_lie_apart(tmp_path, monkeypatch):
+    whole(monkeypatch, "ic", 4)
+    root = intents(tmp_path / "data")
+    config = of(IntentConfig(), root, steps=2)
+
+    def to(config, encoder="fbank_no_cmvn"):
+        rows, _ = run("superb/ic", config, tmp_path / "out", encoder, seeds=1)
+        return Path(rows[0].chosen[0]["predictions"])
+
+    first = to(config)
+    assert to(dataclasses.replace(config, grid=(1e-1, 1e-2))) == first and (first / "predict.zip").is_file()
+    assert len({first, to(dataclasses.replace(config, steps=3)), to(config, "mel")}) == 3
+    shared = [submission("a", load("mel"), task) for task in (KeywordConfig(steps=9), EmotionConfig(steps=9))]
+    assert (
+        shared[0] == shared[1] != submission("a", load("mel"), KeywordConfig())
+    )  # tasks of one run are packed together
+
+
+def test_clean_keywords_have_noise_of_their_own_for_dev_and_count_each_class_alike(tmp_path):
+    config = of(KeywordConfig(protocol="clean"), speech_commands(tmp_path / "data"), crops=4)
+    (fold,) = config.folds()
+    noise = fold.parts.train[-1]
+    train, dev = config.pieces("train", noise), config.pieces("dev", noise)
+    assert train[0].start == 0.0 and train[-1].end == pytest.approx(8.0)
+    assert dev[0].start == pytest.approx(8.0) and dev[-1].end == pytest.approx(10.0)
+    with pytest.raises(ValueError, match="too short for noise of their own"):
+        config.pieces("dev", noise._replace(end=4.0))
+    assert config.drawing().dev == "classes" and "clean" in " ".join(config.notes([fold]))
+    assert all(part_of(one.path.name) == "dev" for one in fold.parts.dev if one.crop is None)
