@@ -152,7 +152,7 @@ class Supervised(Objective):
         backbone.requires_grad_(not frozen)
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
-        return {"targets": torch.tensor(float(self.task.count(batch)), device=batch.inputs.device)}
+        return {"targets": torch.full((), float(self.task.count(batch)), device=batch.inputs.device)}
 
     def outputs(self, batch: Batch) -> Tensor:
         """What the head says of a batch."""

@@ -80,17 +80,17 @@ def words(keys: Tensor, allowed: Tensor, continues: Tensor, count: Tensor) -> Te
 def where(masked: Tensor, at_most: int) -> Chosen:
     """The True entries of a mask (B, T), of which the caller knows that they are no more than `at_most`.
 
-    On a GPU, where looking how many there are would wait for it, the list is filled up to `at_most` with entries that
-    are not `real`; on a CPU it is exact.
+    Where looking how many there are would wait for the device, the list is filled up to `at_most` with entries that are
+    not `real`; on a CPU it is exact.
     """
     T = masked.shape[1]
     flat = masked.flatten()
-    if flat.is_cuda:
-        index = torch.argsort(~flat, stable=True)[:at_most]
-        real = flat[index]
-    else:
+    if flat.device.type == "cpu":
         index = flat.nonzero()[:, 0]
         real = torch.ones_like(index, dtype=torch.bool)
+    else:
+        index = torch.argsort(~flat, stable=True)[:at_most]
+        real = flat[index]
     return Chosen(index, real, index // T, index % T)
 
 

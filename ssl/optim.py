@@ -73,10 +73,12 @@ class Lars(torch.optim.Optimizer):
     """SGD whose step on each matrix is a share of the matrix's norm (You et al. 2017, arXiv:1708.03888).
 
     As BYOL, Barlow Twins and VICReg use it: groups with "adapt" False are neither decayed nor scaled. Like torch's
-    fused AdamW it leaves everything as it is when the tensor `found_inf` is not zero, without the host having to look.
+    fused AdamW it divides gradients by the tensor `grad_scale`, and leaves everything as it is when the tensor
+    `found_inf` is not zero, without the host having to look.
     """
 
     found_inf: Tensor | None = None
+    grad_scale: Tensor | None = None
 
     def __init__(self, groups: list[dict[str, object]], lr: float, momentum: float, trust: float) -> None:
         super().__init__(groups, {"lr": lr, "momentum": momentum, "trust": trust, "weight_decay": 0.0, "adapt": True})
@@ -84,23 +86,60 @@ class Lars(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, parameter.grad, group)
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if parameters:
+                self._update(parameters, group)
 
-    def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, float]) -> None:
+    def _update(self, parameters: list[Tensor], group: dict[str, float]) -> None:
+        like = parameters[0]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if self.grad_scale is not None:
+            gradients = torch._foreach_div(gradients, self.grad_scale.to(like))
         if group["adapt"]:
-            gradient = gradient + group["weight_decay"] * parameter
-            norm, size = parameter.norm(), gradient.norm()
-            ratio = torch.where((norm > 0) & (size > 0), group["trust"] * norm / size, 1.0)
-            gradient = gradient * ratio
-        state = self.state[parameter]
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        momentum = group["momentum"] * state["momentum"] + gradient
-        if self.found_inf is None:
-            keep = torch.ones((), dtype=torch.bool, device=parameter.device)
-        else:
-            keep = self.found_inf == 0
-        state["momentum"].copy_(torch.where(keep, momentum, state["momentum"]))
-        parameter.copy_(torch.where(keep, parameter - group["lr"] * momentum, parameter))
+            gradients = torch._foreach_add(gradients, parameters, alpha=group["weight_decay"])
+            norms, sizes = (torch.stack(torch._foreach_norm(tensors)) for tensors in (parameters, gradients))
+            ratios = torch.where((norms > 0) & (sizes > 0), group["trust"] * norms / sizes, 1.0)
+            gradients = torch._foreach_mul(gradients, list(ratios.unbind()))
+        decay, rate = group["momentum"], group["lr"]
+        if self.found_inf is not None:  # a step of nothing: no gradient, the momentum as it is, a rate of 0
+            skip = self.found_inf.to(like.device) != 0
+            gradients = [gradient.masked_fill(skip, 0.0) for gradient in gradients]
+            decay, rate = torch.where(skip, 1.0, decay), torch.where(skip, 0.0, rate)
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        momenta = [self.state[parameter]["momentum"] for parameter in parameters]
+        torch._foreach_mul_(momenta, decay)
+        torch._foreach_add_(momenta, gradients)
+        torch._foreach_sub_(parameters, torch._foreach_mul(momenta, rate))
+
+
+def clipped_step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], clip: float | None) -> Tensor:
+    """One step of an optimiser of `OptimizerConfig`, its gradient cut down to the norm `clip`; none if not finite.
+
+    The clip is a division in the optimiser's own pass over the gradients, and the host waits for nothing.
+
+    Returns: () the gradient's norm, before.
+    """
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    scale = None if clip is None else ((norm.float() + 1e-6) / clip).clamp(min=1.0)
+    optimizer.grad_scale = scale  # pyright: ignore[reportAttributeAccessIssue]
+    optimizer.found_inf = (~torch.isfinite(norm)).float()  # pyright: ignore[reportAttributeAccessIssue]
+    optimizer.step()
+    return norm
+
+
+def clipped_step_sharded(
+    optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], clip: float | None
+) -> Tensor:
+    """As `clipped_step` for sharded parameters, beside which the fused kernel takes neither a scale nor a flag."""
+    from torch.distributed.tensor import DTensor
+
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if clip is not None:
+        torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+    assert isinstance(norm, DTensor)
+    norm = norm.full_tensor()
+    if torch.isfinite(norm).item():
+        optimizer.step()
+    return norm

@@ -20,6 +20,7 @@ from . import checkpoint, draw, memory, parallel
 from .data import Dataset, Loaded, Loader, Position
 from .monitor import Alarm, Monitor, embedding_std, flop_counter, known_peak, rank_me
 from .objective import Batch, Objective
+from .optim import clipped_step, clipped_step_sharded
 from .recipe import Training
 from .stopped import Diverged, Interrupted, Stopped
 
@@ -237,22 +238,19 @@ class _Run:
                     (out["loss"] * weight).backward()
                 for name, value in out.items():
                     scalars[name] = scalars.get(name, 0.0) + value.detach() * weight
-        norm = self._clip()
-        self._update(norm)
+        norm = self._update()
         self.objective.after_step((self.step + 1) / training.steps)
         self.position = shares[-1].source.after
-        return {**scalars, "grad_norm": norm.detach()}
+        return {**scalars, "grad_norm": norm}
 
-    def _update(self, norm: Tensor) -> None:
-        """Lets the optimiser step, unless the gradient is not finite."""
-        bad = ~torch.isfinite(norm)
-        if self.sharded:  # the fused kernel does not take a flag beside sharded tensors
-            if not bad.item():
-                self.optimizer.step()
-        else:
-            self.optimizer.found_inf = bad.float()  # pyright: ignore[reportAttributeAccessIssue]
-            self.optimizer.step()
+    def _update(self) -> Tensor:
+        """Lets the optimiser step, unless the gradient is not finite. Returns the gradient's norm, before the clip."""
+        parameters = [p for p in self.objective.parameters() if p.grad is not None]
+        clip = self.training.optimizer.clip
+        step = clipped_step_sharded if self.sharded else clipped_step
+        norm = step(self.optimizer, parameters, clip)
         self.optimizer.zero_grad(set_to_none=True)
+        return norm
 
     def _batches(self, shares: list[Loaded]) -> tuple[list[Batch], float]:
         """The good parts of a step on the device, each with the counts of the whole step, and their weight.
@@ -293,21 +291,6 @@ class _Run:
         with flop_counter() as counter:
             yield
         self.flops = counter.get_total_flops() / max(1e-9, sum(share.size for share in shares))
-
-    def _clip(self) -> Tensor:
-        parameters = [p for p in self.objective.parameters() if p.grad is not None]
-        clip = self.training.optimizer.clip
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        # A pass over all gradients, which a host that can look for nothing saves itself where the norm is small.
-        look = self.device.type == "cpu" and not self.sharded
-        if clip is not None and not (look and norm <= clip):
-            torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
-        if not self.sharded:
-            return norm
-        from torch.distributed.tensor import DTensor
-
-        assert isinstance(norm, DTensor)
-        return norm.full_tensor()
 
     # --- reading ----------------------------------------------------------------------------------------------------
 

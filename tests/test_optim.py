@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pluri.ssl.optim import OptimizerConfig, ScheduleConfig
+from pluri.ssl.optim import OptimizerConfig, ScheduleConfig, clipped_step
 
 
 def factors(points, **settings):
@@ -114,3 +114,22 @@ def test_a_step_that_is_not_finite_changes_nothing(kind):
         same = [torch.equal(old, new) for old, new in zip(before, net.parameters(), strict=True)]
         assert all(same) if found else not any(same)
         assert all(torch.isfinite(p).all() for p in net.parameters())
+
+
+@pytest.mark.parametrize("kind", ["adamw", "lars"])
+@pytest.mark.parametrize("clip", [None, 0.3, 3e3])
+def test_a_clipped_step_is_torchs_clip_and_then_a_step(kind, clip):
+    net, plain = model(), model()
+    config = OptimizerConfig(kind=kind, lr=0.1, eps=0.3, weight_decay=0.2)
+    ours, theirs = config.build(net), config.build(plain)
+    torch.manual_seed(1)
+    for scale in (1.0, 100.0, 0.01):
+        for mine, its in zip(net.parameters(), plain.parameters(), strict=True):
+            mine.grad = scale * torch.randn_like(mine)
+            its.grad = mine.grad.clone()
+        norm = clipped_step(ours, list(net.parameters()), clip)
+        wanted = nn.utils.clip_grad_norm_(plain.parameters(), clip or math.inf)
+        theirs.step()
+        assert torch.equal(norm, wanted)
+        for mine, its in zip(net.parameters(), plain.parameters(), strict=True):
+            assert torch.allclose(mine, its, atol=1e-6, rtol=1e-5)

@@ -29,7 +29,7 @@ from ...ssl.recipe import Recipe
 from ...text.corpus import TextDataConfig
 from ...text.recipes import bert
 from .flops import step_flops
-from .side import Remote, Setting, Side, Work, sized, train_step
+from .side import Remote, Setting, Side, Work, objective_step, sized
 
 BASE = {"length": 128, "batch": 16, "depth": 12, "width": 768}
 CURVES = {
@@ -79,7 +79,7 @@ def _side(setting: Setting, point: dict[str, int]) -> Side:
     def loss(number: int) -> Tensor:
         return objective(batch)["loss"]
 
-    step = train_step(loss, objective, recipe.optimizer.build(objective), 1.0, setting)
+    step = objective_step(loss, objective, recipe.optimizer, setting)
     flops = step_flops(recipe, [length] * rows)
     return Side(step, [float(rows * length)] * setting.steps, [flops] * setting.steps)
 

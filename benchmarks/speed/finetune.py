@@ -25,7 +25,7 @@ from ..text.examples import Example
 from ..text.glue.tasks import matthews
 from ..text.sentences import Parts, Sentences, SentenceTask
 from .flops import encoder_flops, linear_flops
-from .side import Setting, Side, Work, train_step
+from .side import Setting, Side, Work, objective_step, train_step
 from .text import VOCABULARY, peers_tokenizer, tokenizer, words
 
 ROWS, LONGEST = 16, 128
@@ -81,8 +81,8 @@ def ours(setting: Setting, texts: Texts) -> Side:
     encoder = objective.backbone.encoder.config
     head = ROWS * linear_flops(encoder.width, encoder.width, len(LABELS))
     flops = [3 * (encoder_flops(encoder, some, [1] * ROWS) + head) for some in lengths]
-    optimizer = OptimizerConfig(lr=1e-4, weight_decay=0.0).build(objective)
-    return Side(train_step(loss, objective, optimizer, 1.0, setting), [float(sum(some)) for some in lengths], flops)
+    step = objective_step(loss, objective, OptimizerConfig(lr=1e-4, weight_decay=0.0), setting)
+    return Side(step, [float(sum(some)) for some in lengths], flops)
 
 
 def theirs(setting: Setting, texts: Texts, padding: Literal["max_length", "longest"]) -> Side:

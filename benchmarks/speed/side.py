@@ -24,6 +24,8 @@ from torch import Tensor, nn
 
 from ...ssl import memory
 from ...ssl.monitor import matmul_peak
+from ...ssl.objective import Objective
+from ...ssl.optim import OptimizerConfig, clipped_step
 from ...ssl.recipe import Recipe
 
 Precision = Literal["fp32", "bf16"]
@@ -88,7 +90,7 @@ def train_step(
     clip: float | None,
     setting: Setting,
 ) -> Callable[[int], None]:
-    """A whole training step: the loss under autocast, backward, clipping, optimiser."""
+    """A peer's whole training step: the loss under autocast, backward, clipping, optimiser."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def step(number: int) -> None:
@@ -99,6 +101,24 @@ def train_step(
             nn.utils.clip_grad_norm_(trained, clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def objective_step(
+    loss: Callable[[int], Tensor], objective: Objective, config: OptimizerConfig, setting: Setting
+) -> Callable[[int], None]:
+    """A whole training step as pluri's loop takes it."""
+    optimizer = config.build(objective)
+    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+
+    def step(number: int) -> None:
+        with setting.autocast():
+            value = loss(number)
+        value.backward()
+        clipped_step(optimizer, trained, config.clip)
+        optimizer.zero_grad(set_to_none=True)
+        objective.after_step(0.5)
 
     return step
 

@@ -16,7 +16,7 @@ from ...ssl.data import Dataset, Epoch, Item, collate
 from ...ssl.recipe import Recipe
 from ..extract import states
 from .flops import encoder_flops, front_end_flops, step_flops
-from .side import Setting, Side, Work, small, train_step
+from .side import Setting, Side, Work, objective_step, small, train_step
 
 RATE = 16_000
 _SMALL: dict[str, Any] = {  # transformers' names for what `small` sets
@@ -51,15 +51,9 @@ def _train(recipe: Recipe, setting: Setting, batches: list[list[Tensor]]) -> Sid
         batch = collate([Item(clip) for clip in batches[number]], keys, ragged=True)
         return objective(batch.to(setting.device))["loss"]
 
-    optimizer = recipe.optimizer.build(objective)
-    step = train_step(loss, objective, optimizer, recipe.optimizer.clip or float("inf"), setting)
-
-    def whole(number: int) -> None:
-        step(number)
-        objective.after_step(0.5)
-
+    step = objective_step(loss, objective, recipe.optimizer, setting)
     flops = [step_flops(recipe, [len(clip) for clip in batch]) for batch in batches]
-    return Side(whole, [seconds_of(batch) for batch in batches], flops)
+    return Side(step, [seconds_of(batch) for batch in batches], flops)
 
 
 def _wav2vec2_batches(setting: Setting, sort: bool) -> list[list[Tensor]]:

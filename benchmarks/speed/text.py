@@ -17,7 +17,7 @@ from ...ssl.data import Item, collate
 from ...ssl.objectives.bert import BertConfig
 from ...text.recipes import bert
 from .flops import step_flops
-from .side import Setting, Side, Work, sized, small, train_step
+from .side import Setting, Side, Work, objective_step, sized, small, train_step
 
 CLS, SEP, MASK, VOCABULARY = 101, 102, 103, 30522  # BERT's own
 
@@ -71,7 +71,7 @@ def ours(setting: Setting, longest: int, rows: int, large: bool) -> Side:
         return objective(collate(items, keys, ragged=True).to(setting.device))["loss"]
 
     flops = [step_flops(recipe, [len(ids) for ids in batch]) for batch in batches]
-    step = train_step(loss, objective, recipe.optimizer.build(objective), 1.0, setting)
+    step = objective_step(loss, objective, recipe.optimizer, setting)
     return Side(step, [float(sum(map(len, batch))) for batch in batches], flops)
 
 

@@ -46,7 +46,7 @@ class Byol(Objective):
         self.teacher = Teacher(nn.ModuleList([self.backbone, self.projector]))
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
-        return {"rows": torch.tensor(float(len(batch.inputs)), device=batch.inputs.device)}
+        return {"rows": torch.full((), float(len(batch.inputs)), device=batch.inputs.device)}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         rows = self.shared_counts(batch)["rows"]

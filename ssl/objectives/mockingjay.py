@@ -90,7 +90,7 @@ class Mockingjay(Objective):
         lengths = self.backbone.front_end.unit_lengths(batch.inputs, batch.lengths)
         _, masked, band = self._masks(batch, lengths, int(lengths.max()))
         frames, channels = masked.sum(1).float(), band.sum(1).float()
-        whole = frames * band.shape[1] + (lengths.to(frames.device) - frames) * channels
+        whole = frames * band.shape[1] + (lengths.to(frames.device, non_blocking=True) - frames) * channels
         return {"cells": whole.sum()}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

@@ -50,7 +50,7 @@ class Vicreg(Objective):
         self.projector = mlp((backbone.encoder.config.width, *[width] * config.layers))
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
-        return {"rows": torch.tensor(float(len(batch.inputs)), device=batch.inputs.device)}
+        return {"rows": torch.full((), float(len(batch.inputs)), device=batch.inputs.device)}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         projected = []

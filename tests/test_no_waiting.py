@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training step never makes the host wait for its device.
+
+It is taken on tensors that hold no data (torch's device "meta"): whoever asks such a tensor for a number, or for a
+shape that hangs on one, gets an error, and copies to it that would wait on a GPU are noted. Autocast, whose settings
+meta tensors have not, is taken away for as long.
+"""
+
+import contextlib
+import dataclasses
+import traceback
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pluri import recipes
+from pluri.cli import override
+from pluri.ssl import train
+from pluri.ssl.optim import OptimizerConfig
+from pluri.ssl.positions import ConvolutionalPositionsConfig, SinusoidalPositionsConfig
+
+NAMES = sorted(name for name in recipes.names() if name.endswith("_tiny"))
+SAMPLES = {"text": ("text", "text/bert_tiny"), "speech": ("speech", "speech/mockingjay_tiny")}
+aten = torch.ops.aten
+
+
+def place():
+    """The two innermost lines of the package."""
+    found = [f"{x.filename.rpartition('pluri/')[2]}:{x.lineno}" for x in traceback.extract_stack()]
+    return " in ".join(
+        reversed([line for line in found if line.split("/")[0] in ("ssl", "text", "speech", "vision")][-2:])
+    )
+
+
+class Copies(TorchDispatchMode):
+    """Notes copies from the host's memory that are waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if func in (aten._to_copy.default, aten.copy_.default):
+            source = args[0] if func is aten._to_copy.default else args[1]
+            if (
+                source.device.type == "cpu"
+                and out.is_meta
+                and not kwargs.get("non_blocking", len(args) > 2 and args[2])
+            ):
+                self.found.append(f"a copy in {place()}")
+        return out
+
+
+class Tensors(TorchFunctionMode):
+    """Notes tensors that are made from numbers of the host's, of which each is a copy that is waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in (torch.tensor, torch.as_tensor) and torch.device(kwargs.get("device") or "cpu").type == "meta":
+            self.found.append(f"torch.tensor in {place()}")
+        return func(*args, **kwargs)
+
+
+def without_data(recipe, folder):
+    """The beginning of a run on meta tensors."""
+    data = recipe.data.build("train", folder / "cache")
+    (folder / "assets").mkdir()
+    data.save_assets(folder / "assets")
+    recipe = dataclasses.replace(recipe, front_end=recipe.front_end.fitted(data))
+    return train._Run(recipe.build(folder / "assets"), data, None, recipe.training, None)
+
+
+@pytest.fixture
+def no_autocast(monkeypatch):
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *args: False)
+    monkeypatch.setattr(train.parallel, "find_device", lambda wanted: torch.device("meta"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_waits_for_nothing(name, samples, methods, tmp_path, no_autocast):
+    sample, method = SAMPLES.get(name.split("/")[0], ("images", "vision/byol_tiny"))
+    settings = {**methods.get(name, methods[method])[1], "data.path": samples[sample], "loop.workers": 0}
+    recipe = override(
+        recipes.find(name), [str(x) for pair in settings.items() for x in (f"--{pair[0]}", pair[1])], "test"
+    )
+    if isinstance(recipe.encoder.positions, ConvolutionalPositionsConfig):  # torch's weight norm has no meta kernel
+        encoder = dataclasses.replace(recipe.encoder, positions=SinusoidalPositionsConfig(length=3000))
+        recipe = dataclasses.replace(recipe, encoder=encoder)
+    recipe = dataclasses.replace(recipe, optimizer=OptimizerConfig(kind="lars", clip=1.0))  # AdamW is torch's own
+    run = without_data(recipe, tmp_path)
+    shares = next(iter(run._steps()))
+    with Copies() as copies, Tensors() as tensors:
+        scalars = run._step(shares)
+    assert all(value.is_meta for value in scalars.values()) and {"loss", "grad_norm"} <= set(scalars)
+    assert not copies.found and not tensors.found
+
+
+def test_waiting_is_seen(no_autocast):
+    x = torch.ones(3, device="meta")
+    with Copies() as copies, Tensors() as tensors:
+        torch.ones(3).to("meta")
+        torch.ones(3).to("meta", non_blocking=True)
+        x.copy_(torch.ones(3))
+        torch.tensor([1.0], device="meta")
+        for look in (x.sum().item, x.tolist, x.nonzero, x.cpu, lambda: x[x > 0], lambda: bool(x.sum() > 0)):
+            with pytest.raises((RuntimeError, NotImplementedError)):
+                look()
+    assert len(copies.found) == 2 and len(tensors.found) == 1
