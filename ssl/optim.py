@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
+# pyright: reportPrivateImportUsage=false
 """Optimisers with the papers' parameter groups, and learning rates as functions of the share of the run done."""
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -97,9 +99,9 @@ class Lars(torch.optim.Optimizer):
             gradients = torch._foreach_div(gradients, self.grad_scale.to(like))
         if group["adapt"]:
             gradients = torch._foreach_add(gradients, parameters, alpha=group["weight_decay"])
-            norms, sizes = (torch.stack(torch._foreach_norm(tensors)) for tensors in (parameters, gradients))
+            norms, sizes = (_norms(tensors) for tensors in (parameters, gradients))
             ratios = torch.where((norms > 0) & (sizes > 0), group["trust"] * norms / sizes, 1.0)
-            gradients = torch._foreach_mul(gradients, list(ratios.unbind()))
+            gradients = torch._foreach_mul(_shards(gradients), list(ratios.unbind()))
         decay, rate = group["momentum"], group["lr"]
         if self.found_inf is not None:  # a step of nothing: no gradient, the momentum as it is, a rate of 0
             skip = self.found_inf.to(like.device) != 0
@@ -108,10 +110,25 @@ class Lars(torch.optim.Optimizer):
         for parameter in parameters:
             if not self.state[parameter]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
-        momenta = [self.state[parameter]["momentum"] for parameter in parameters]
+        momenta = _shards([self.state[parameter]["momentum"] for parameter in parameters])
         torch._foreach_mul_(momenta, decay)
-        torch._foreach_add_(momenta, gradients)
-        torch._foreach_sub_(parameters, torch._foreach_mul(momenta, rate))
+        torch._foreach_add_(momenta, _shards(gradients))
+        torch._foreach_sub_(_shards(parameters), torch._foreach_mul(momenta, rate))
+
+
+def _shards(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """This rank's parts of tensors that are sharded, and others as they are."""
+    from torch.distributed.tensor import DTensor
+
+    return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
+
+
+def _norms(tensors: Sequence[Tensor]) -> Tensor:
+    """(n,) the norms of whole tensors."""
+    from torch.distributed.tensor import DTensor
+
+    norms = torch._foreach_norm(list(tensors))
+    return torch.stack([norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms])
 
 
 def clipped_step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], clip: float | None) -> Tensor:

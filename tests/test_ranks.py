@@ -67,6 +67,15 @@ def test_two_ranks_equal_one(sharding, one, samples, methods, tmp_path):
         assert differences(alone, two[name]) == [], name
 
 
+@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
+def test_two_ranks_step_by_lars_as_one_does(sharding, samples, methods, tmp_path):
+    lars = {"optimizer.kind": "lars", "optimizer.lr": 0.5, "optimizer.clip": 0.1, "loop.sharding": sharding}
+    some = [job for job in jobs(samples, methods, **lars) if job.startswith("speech/mockingjay_tiny")]
+    alone, together = (launch(tmp_path / str(ranks), ranks, some) for ranks in (1, 2))
+    for name, run in alone.items():
+        assert differences(run, together[name]) == []
+
+
 def differences(alone: Path, together: Path) -> list[object]:
     """The figures and weights in which two runs of three steps differ by more than 1e-5."""
     rows = [
