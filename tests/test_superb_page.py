@@ -202,7 +202,7 @@ def test_a_false_alarm_is_a_document_that_does_not_hold_the_query(tmp_path):
 def test_mistakes_and_cards_are_read_as_they_were_written(tmp_path):
     assert mistakes.read(tmp_path) == [] and data_card.read(tmp_path) is None
     sounds = (Sound("a.wav", 0.5, 1.0),)
-    example = mistakes.Example("今天 wrong", sounds, ("a",), ("b", "c"), (Turn("x", 0.0, 1.0),), ())
+    example = mistakes.Example("今天 wrong", sounds, ("a",), ("b", "c"), (Turn("x", 0.0, 1.0),), (), ("mixture",))
     mistakes.write(tmp_path, [mistakes.Mistakes("all", [example]), mistakes.Mistakes("none", [])])
     assert mistakes.read(tmp_path) == [mistakes.Mistakes("all", [example]), mistakes.Mistakes("none", [])]
     tone(tmp_path / "a.wav", 300)
@@ -256,6 +256,20 @@ def test_every_cell_of_the_leaderboard_is_a_link_to_its_source(task):
     ]
     assert all("website-react" in where and "@cacb90e" in title for where, title, _ in cells)
     assert "comparable only on the official data set" in text and "clips of mine" in text and "other data" in text
+
+
+def test_every_cell_of_ones_own_leads_to_its_sweep_without_a_path_of_the_machine():
+    made, one = Page(""), row("ks")
+    sweeps = ["/home/me/out/superb-ks/a#b-1", "/home/me/out/superb-ks/c-2"]
+    one.chosen[0]["sweeps"] = sweeps[:1]
+    one.chosen.append({**one.chosen[0], "sweeps": sweeps[1:]})  # QbE's twins
+    comparison.show(made, [one], [card(False)])
+    comparison.summary(made, [one], [card(False)])
+    text = "".join(made.parts)
+    title = "scores.jsonl, superb/ks, mine: superb-ks/a#b-1, superb-ks/c-2"
+    for cell in ("<b>50.00</b>", "50.00 (other data)"):
+        assert f'<td><a href="superb-ks/a%23b-1/" title="{title}">{cell}</a></td>' in text
+    assert "/home/me" not in text
 
 
 def test_figures_are_in_percent_by_the_leaderboards_names():
@@ -369,6 +383,8 @@ def test_a_page_names_its_data_shows_its_mistake_and_is_drawn_again_without_the_
     assert "1 of 5 test clips are wrong" in text and text.count("<img") == 2
     assert "own manifest clips.tsv" in text and "no leaderboard score" in text
     assert "<td>8000 Hz: 6, 16000 Hz: 5</td><td>6</td><td>6</td>" in text  # train is 0 to 10
+    links = re.findall(r'<a href="(superb-sid/[^"]+)" title="scores.jsonl, superb/sid, fbank_no_cmvn: ', text)
+    assert len(links) == 3 and all((tmp_path / "out" / link / "sweep.json").is_file() for link in links)
     shutil.rmtree(tmp_path / "out" / "store")
     (tmp_path / "out" / "index.html").unlink()
     page(tmp_path / "out")

@@ -23,8 +23,8 @@ def clip(path, samples=1600):
     soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(samples), 16000)
 
 
-def mixed(root):
-    for part, number in (("train-100", 2), ("dev", 7), ("test", 2)):
+def mixed(root, train=2, dev=7):
+    for part, number in (("train-100", train), ("dev", dev), ("test", 2)):
         for i in range(number):
             for folder in ("mix_clean", "s1", "s2"):
                 clip(root / part / folder / f"{i}-1_{i}-2.wav")
@@ -44,18 +44,30 @@ def test_libri2mix_takes_of_dev_what_s3prls_shuffle_leaves_first(tmp_path, monke
 
 
 def test_a_source_that_is_missing_broken_or_another_one_long_is_named(tmp_path):
-    root = mixed(tmp_path)
+    root = mixed(tmp_path, 20, 40)
     (root / "train-100" / "s1" / "0-1_0-2.wav").unlink()
     clip(root / "dev" / "s2" / "3-1_3-2.wav", 1500)
     (root / "dev" / "s1" / "4-1_4-2.wav").write_bytes(b"no audio")
     parts = libri2mix(root)
-    assert len(parts.train) == 1 and len(parts.dev) == 5
+    assert len(parts.train) == 19 and len(parts.dev) == 38
     reasons = [f"{place} {why}" for place, why in parts.skipped]
     for place, why in (("s1/0-1_0-2.wav", "is missing"), ("s2/3-1_3-2.wav", "lasts"), ("s1/4-1_4-2.wav", "no audio")):
         assert any(place in reason and why in reason for reason in reasons)
     (root / "test" / "s2" / "1-1_1-2.wav").unlink()
     with pytest.raises(ValueError, match=r"s2.1-1_1-2.wav.*is missing.*fewer test clips"):
         libri2mix(root)
+
+
+@pytest.mark.parametrize(("part", "folder"), [("train", "train-100"), ("dev", "dev")])
+def test_more_than_a_twentieth_without_usable_sources_stops_the_reading(tmp_path, part, folder):
+    root = mixed(tmp_path, 20, 20)
+    (root / folder / "s1" / "3-1_3-2.wav").unlink()
+    libri2mix(root)
+    (root / folder / "mix_clean" / "5-1_5-2.wav").write_bytes(b"no audio")
+    said = rf"2 of 20 clips of {part} cannot be used, more than 5 %.*s1/3-1_3-2.wav: is missing, a source of .*"
+    with pytest.raises(ValueError, match=said) as error:
+        libri2mix(root)
+    assert "\n" not in str(error.value)
 
 
 def test_voicebank_sets_two_speakers_apart(tmp_path):

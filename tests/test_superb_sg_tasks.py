@@ -12,10 +12,13 @@ import soundfile
 from pluri.benchmarks import scores, tasks
 from pluri.benchmarks.finetune import MissingFiles
 from pluri.benchmarks.superb import suite
+from pluri.benchmarks.superb.layouts.published import COUNTS
 from pluri.benchmarks.superb.order import ACROSS
+from pluri.benchmarks.superb.page import mistakes
 from pluri.benchmarks.superb.swept import CorpusConfig
 from pluri.benchmarks.superb_sg import task
 from pluri.benchmarks.superb_sg.heads import SeparatorHeads
+from pluri.benchmarks.superb_sg.signals import si_sdr
 from pluri.benchmarks.superb_sg.task import SpeechEnhancementConfig, SpeechSeparationConfig
 
 SMALL = {"steps": 20, "evaluations": 2, "batch": 3, "hidden": 8, "device": "cpu"}
@@ -34,8 +37,8 @@ def write(path, wave):
     soundfile.write(path, wave, RATE)
 
 
-def mixed(root, samples=4800):
-    for part, number in (("train-100", 4), ("dev", 2), ("test", 2)):
+def mixed(root, samples=4800, test=2):
+    for part, number in (("train-100", 4), ("dev", 2), ("test", test)):
         for i in range(number):
             low, high = voice(200 + 5 * i, samples, i), voice(2500 + 50 * i, samples, i + 50)
             for folder, wave in (("s1", low), ("s2", high), ("mix_clean", low + high)):
@@ -66,7 +69,9 @@ def run(name, config, out, encoder="fbank_no_cmvn"):
 def test_voices_are_separated_and_everything_is_written(tmp_path):
     row, _ = run("ss", of(SpeechSeparationConfig(), mixed(tmp_path / "mix")), tmp_path / "out")
     assert row.main == "si_sdri" and row.scores["si_sdri"] > 5
-    assert row.protocol.startswith("SUPERB-SG: Libri2Mix 16k min")
+    assert row.protocol.startswith(
+        "incomplete data: 2 of 3000 test clips and 6 of 14900 clips of train and dev; SUPERB"
+    )
     written = next((tmp_path / "out" / "predictions").iterdir()) / "ss"
     name, value = (written / "metrics.txt").read_text().split()
     assert name == "si_sdr" and float(value) == row.scores["si_sdri"]
@@ -75,6 +80,51 @@ def test_voices_are_separated_and_everything_is_written(tmp_path):
     wave, rate = soundfile.read(written / "0-1.wav")
     assert rate == RATE and wave.shape == (4800,) and (written / "1-mixture.wav").is_file()
     assert scores.read(tmp_path / "out") == [row]
+
+
+@pytest.mark.parametrize(("task", "count"), [("ss", 3000), ("se", 824)])
+def test_only_all_of_a_corpus_is_official(tmp_path, monkeypatch, task, count):
+    config, tree = (SpeechSeparationConfig(), mixed) if task == "ss" else (SpeechEnhancementConfig(), noisy)
+    root = tree(tmp_path / "data", 1600)
+    (fold,) = of(config, root).folds()
+    assert not fold.official and fold.parts.protocol.startswith(f"incomplete data: 2 of {count} test clips and 6 of ")
+    for test, learnt, official in ((2, 6, True), (2, 7, False), (3, 6, False)):
+        monkeypatch.setitem(COUNTS, task, COUNTS[task]._replace(test=(test,), learnt=learnt))
+        (fold,) = of(config, root).folds()
+        assert fold.official == official and fold.parts.protocol.startswith("SUPERB-SG: ") == official
+
+
+def test_the_worst_mixtures_are_shown_with_their_estimates_beside_the_targets(tmp_path, monkeypatch):
+    monkeypatch.setattr("pluri.benchmarks.superb_sg.probe.HEARD", 0)
+    root = mixed(tmp_path / "mix", test=4)
+    for name in ("1.wav", "3.wav"):  # the network's first voice is the second speaker's in every other mixture
+        one, two = (root / "test" / folder / name for folder in ("s1", "s2"))
+        kept = one.read_bytes()
+        two.replace(one)
+        two.write_bytes(kept)
+    config = of(SpeechSeparationConfig(), root, steps=6)
+    row, _ = run("ss", config, tmp_path / "out")
+    folder = Path(row.chosen[0]["sweeps"][0])
+    figures = json.loads((folder / "0-0.01" / "clips.json").read_text())
+    worst = sorted(figures, key=lambda name: figures[name]["si_sdri"])[:3]
+    (found,) = mistakes.read(folder)
+    assert found.words.startswith("the 3 of 4 test clips with the lowest si_sdri; the mean of all is ")
+    assert [one.words for one in found.examples] == [
+        f"{name}: si_sdri {figures[name]['si_sdri']:.2f}" for name in worst
+    ]
+    for name, example in zip(worst, found.examples, strict=True):
+        assert example.called == ("mixture", "estimate 1", "target 1", "estimate 2", "target 2")
+        mixture, *waves = (soundfile.read(sound.path)[0] for sound in example.sounds)
+        first, one, second, two = waves
+        assert example.sounds[0].path.endswith(f"test/mix_clean/{name}.wav") and np.allclose(
+            one + two, mixture, atol=1e-3
+        )
+        assert si_sdr(first, one) + si_sdr(second, two) > si_sdr(first, two) + si_sdr(second, one)
+    text = (tmp_path / "out" / "index.html").read_text()
+    assert all(f"<figcaption>{one.words}</figcaption>" in text for one in found.examples)
+    (folder / "0-0.01" / f"{worst[0]}-1.wav").unlink()  # as earlier sweeps left most clips
+    run("ss", config, tmp_path / "out")
+    assert mistakes.read(folder)[0].examples[0].called == ("mixture", "target 1", "estimate 2", "target 2")
 
 
 def test_a_sweep_gives_each_rate_what_it_has_alone(tmp_path):
@@ -141,6 +191,10 @@ def test_what_cannot_be_used_is_said_in_one_line(tmp_path):
     write(root / "dev" / "s2" / "1.wav", np.zeros(4800))
     with pytest.raises(ValueError, match=r"s2.1.wav is silent"):
         run("ss", of(SpeechSeparationConfig(), root, steps=1), tmp_path / "silent")
+    broken = root / "train-100" / "mix_clean" / "1.wav"
+    soundfile.write(broken, np.full(4800, np.nan, np.float32), RATE, subtype="FLOAT")  # its header can be read
+    with pytest.raises(ValueError, match=r"1 of 4 clips of train cannot be read, .*mix_clean/1.wav: has samples"):
+        run("ss", of(SpeechSeparationConfig(), root, steps=1), tmp_path / "broken")
     (root / "dev" / "mix_clean" / "0.wav").unlink()
     (root / "dev" / "mix_clean" / "1.wav").unlink()
     with pytest.raises(ValueError, match="leaves nothing for dev"):

@@ -60,7 +60,7 @@ class Parts(NamedTuple):
     slots: tuple[Slot, ...] = ()
     trials: tuple[Trial, ...] = ()  # of test utterances
     dev_trials: tuple[Trial, ...] = ()  # of dev utterances
-    own: bool = False  # a manifest: what is missing counts as what is no audio does
+    own: bool = False  # no published list, but a manifest or mixtures: what is missing counts as what is no audio
 
 
 class LeftOut(tuple[str, str]):

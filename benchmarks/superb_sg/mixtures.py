@@ -66,7 +66,10 @@ def voicebank(root: Path) -> Parts:
 def _parts(
     found: dict[str, list[Path]], sources: Callable[[Path], tuple[Path, ...]], protocol: str, root: Path
 ) -> Parts:
-    """Measured mixtures whose sources are there, and as long as they are."""
+    """Measured mixtures whose sources are there, and as long as they are.
+
+    Raises: ValueError if that leaves out a test mixture, or more than a twentieth of train or dev.
+    """
     skipped: list[tuple[str, str]] = []
     lengths = file_lengths(one for files in found.values() for path in files for one in (path, *sources(path)))
     parts: dict[str, list[Utterance]] = {}
@@ -78,7 +81,8 @@ def _parts(
                 parts[part].append(Utterance(path.stem, path))
             else:
                 leave_out(skipped, part, *wrong)
-    return measured(checked(Parts(parts["train"], parts["dev"], parts["test"], protocol, skipped), root))
+    read = Parts(parts["train"], parts["dev"], parts["test"], protocol, skipped, own=True)
+    return measured(checked(read, root))
 
 
 def _wrong(path: Path, sources: tuple[Path, ...], lengths: dict[Path, float | str]) -> tuple[str, str] | None:

@@ -6,7 +6,7 @@ S samples.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,11 +22,11 @@ from ..superb.clips import Clips
 from ..superb.states import States
 from ..superb.sweep import Plan, Probe
 from .heads import SeparatorHeads, permuted, phase_sensitive
-from .signals import RATE
+from .signals import RATE, improvement
 from .stft import quiet_end, spacing, spectrum, waveform
 
 FIGURES = "clips.json"
-HEARD = 3  # test clips whose waveforms are kept
+HEARD, WORST = 3, 3  # test clips whose waveforms are kept: the first, and those that score lowest
 _CHUNK = 8  # clips that are separated at once
 _APART = 5  # frames: an encoder that differs by so many from the spectrum has another distance between frames
 
@@ -39,6 +39,20 @@ class Mixture(NamedTuple):
     name: str
     clip: int
     sources: tuple[Path, ...]
+
+
+class Mixtures(list[Mixture]):
+    """A part."""
+
+    @property
+    def names(self) -> list[str]:
+        """What the mixtures are called."""
+        return [one.name for one in self]
+
+    def without(self, bad: Iterable[int]) -> "Mixtures":
+        """The part without bad clips."""
+        gone = set(bad)
+        return Mixtures(one for one in self if one.clip not in gone)
 
 
 class Batch(NamedTuple):
@@ -66,7 +80,7 @@ class SeparationProbe(Probe):
 
     def __init__(
         self,
-        parts: tuple[list[Mixture], list[Mixture], list[Mixture]],
+        parts: tuple[Mixtures, Mixtures, Mixtures],
         clips: Clips,
         states: States,
         heads: SeparatorHeads,
@@ -116,45 +130,59 @@ class SeparationProbe(Probe):
             rows.append(self.heads.learn(group, batch.x, lengths, loss, draw.key(seed, "noise", step)))
         return torch.stack(rows).requires_grad_()
 
-    def _score(self, part: list[Mixture], figures: Figures, heard: Path | None) -> list[list[list[dict[str, float]]]]:
-        """The figures of each seed, rate and clip; the first few waveforms go to a folder."""
+    def _separate(self, g: int, k: int, batch: Batch) -> list[np.ndarray]:
+        """What a head makes of each mixture, (R, S)."""
+        lengths = [len(one) for one in batch.mixtures]
+        masks = self.heads.masks(g, k, batch.x, lengths).split(lengths)
+        return [
+            separated(mask, mixture, self.hop, len(wave))
+            for mask, mixture, wave in zip(masks, batch.mixtures, batch.waves, strict=True)
+        ]
+
+    def _score(self, part: Mixtures, figures: Figures) -> list[list[list[dict[str, float]]]]:
+        """The figures of each seed, rate and clip."""
         seeds, rates = range(len(self.plan.seeds)), range(len(self.plan.rates))
         found: list[list[list[dict[str, float]]]] = [[[] for _ in rates] for _ in seeds]
         for start in range(0, len(part), _CHUNK):
             batch = self._read(part[start : start + _CHUNK])
-            lengths = [len(one) for one in batch.mixtures]
             for one, source in zip(part[start:], batch.sources, strict=False):
                 if silent := [path for path, wave in zip(one.sources, source, strict=True) if not wave.any()]:
                     raise ValueError(f"{silent[0]} is silent, so nothing can be scored by it: take the mixture out")
             for g in seeds:
                 for k in rates:
-                    masks = self.heads.masks(g, k, batch.x, lengths).split(lengths)
-                    for row, one in enumerate(part[start : start + _CHUNK]):
-                        said = separated(masks[row], batch.mixtures[row], self.hop, len(batch.waves[row]))
-                        found[g][k].append(figures(said, batch.sources[row].numpy(), batch.waves[row].numpy()))
-                        if heard is not None and start + row < HEARD:
-                            to = heard / folder_of(self.plan.seeds[g], self.plan.rates[k])
-                            write_waves(to, one.name, said, batch.waves[row].numpy())
+                    for said, source, wave in zip(self._separate(g, k, batch), batch.sources, batch.waves, strict=True):
+                        found[g][k].append(figures(said, source.numpy(), wave.numpy()))
         return found
 
     def dev(self) -> Tensor:
         """(G, K): the mean over clips of what chooses."""
-        found = self._score(self.dev_part, self.scoring.dev, None)
+        found = self._score(self.dev_part, self.scoring.dev)
         means = [[np.mean([value for one in clips for value in one.values()]) for clips in row] for row in found]
         return torch.tensor(means, dtype=torch.float64)
 
     def said(self, folder: Path) -> list[list[dict[str, float]]]:
-        found = self._score(self.test_part, self.scoring.test, folder)
-        names = [one.name for one in self.test_part]
+        found = self._score(self.test_part, self.scoring.test)
         figures: list[list[dict[str, float]]] = []
-        for seed, row in zip(self.plan.seeds, found, strict=True):
+        for g, seed in enumerate(self.plan.seeds):
             figures.append([])
-            for rate, clips in zip(self.plan.rates, row, strict=True):
-                to = folder / folder_of(seed, rate)
+            for k, rate in enumerate(self.plan.rates):
+                to, clips = folder / folder_of(seed, rate), dict(zip(self.test_part.names, found[g][k], strict=True))
                 to.mkdir(parents=True, exist_ok=True)
-                (to / FIGURES).write_text(json.dumps(dict(zip(names, clips, strict=True)), indent=1) + "\n")
-                figures[-1].append({name: float(np.mean([one[name] for one in clips])) for name in clips[0]})
+                (to / FIGURES).write_text(json.dumps(clips, indent=1) + "\n")
+                self._keep(g, k, {*self.test_part.names[:HEARD], *lowest(clips)}, to)
+                figures[-1].append(
+                    {name: float(np.mean([one[name] for one in clips.values()])) for name in found[g][k][0]}
+                )
         return figures
+
+    def _keep(self, g: int, k: int, names: set[str], to: Path) -> None:
+        """Writes what a head makes of some test mixtures, estimates in the order of the sources that they resemble."""
+        kept = [one for one in self.test_part if one.name in names]
+        batch = self._read(kept)
+        for place, (one, said) in enumerate(zip(kept, self._separate(g, k, batch), strict=True)):
+            wave = batch.waves[place].numpy()
+            _, order = improvement(said, batch.sources[place].numpy(), wave)
+            write_waves(to, one.name, said[list(order)], wave)
 
     def shares(self) -> Tensor | None:
         return self.heads.stacked.shares()
@@ -181,6 +209,16 @@ def separated(masks: Tensor, mixture: Tensor, hop: int, samples: int) -> np.ndar
 def folder_of(seed: int, rate: float) -> str:
     """Where, in a sweep's folder, the figures and waveforms of a head are."""
     return f"{seed}-{rate:g}"
+
+
+def read_figures(folder: Path, seed: int, rate: float) -> dict[str, dict[str, float]]:
+    """The figures of each test clip, the main one first."""
+    return json.loads((folder / folder_of(seed, rate) / FIGURES).read_text())
+
+
+def lowest(clips: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """The names of the few clips whose main figure is lowest, the lowest first."""
+    return sorted(clips, key=lambda name: (next(iter(clips[name].values())), name))[:WORST]
 
 
 def write_waves(folder: Path, name: str, estimates: np.ndarray, mixture: np.ndarray) -> None:

@@ -17,16 +17,17 @@ from ..finetune import MissingFiles
 from ..superb.clips import Clips
 from ..superb.featurizer import FeaturizerConfig
 from ..superb.layouts.listings import need_folder
+from ..superb.layouts.published import lacks
 from ..superb.order import ACROSS
 from ..superb.stacked import Epsilon
 from ..superb.states import Reading, States
 from ..superb.sweep import Plan, Probe, Run
 from ..superb.swept import Fold, Prepared, SweptConfig
-from ..superb.utterance.config import need_all
+from ..superb.utterance.config import need_all, usable
 from ..superb.utterances import Parts, Utterance
 from .heads import Separator, SeparatorHeads
 from .mixtures import libri2mix, speakers_apart, voicebank, without_noise
-from .probe import Mixture, Scoring, SeparationProbe, folder_of
+from .probe import Mixture, Mixtures, Scoring, SeparationProbe, folder_of
 from .signals import improvement, need_packages, pesq, si_sdr, stoi
 
 METRICS = "metrics.txt"
@@ -35,7 +36,7 @@ METRICS = "metrics.txt"
 class _Prepared(Prepared):
     def __init__(
         self,
-        parts: tuple[list[Mixture], list[Mixture], list[Mixture]],
+        parts: tuple[Mixtures, Mixtures, Mixtures],
         clips: Clips,
         featurizer: FeaturizerConfig,
         scoring: Scoring,
@@ -46,20 +47,15 @@ class _Prepared(Prepared):
         self.key = repr(SeparationConfig.epsilon)
 
     def probe(self, states: States, reading: Reading, plan: Plan) -> Probe:
-        need_all((one.clip for one in self.parts[2]), states, self.clips)
-        train, dev = ([one for one in part if one.clip not in states.bad] for part in self.parts[:2])
-        for name, before, after in (("train", self.parts[0], train), ("dev", self.parts[1], dev)):
-            if len(after) < 0.95 * len(before):
-                bad = next(one.clip for one in before if one.clip in states.bad)
-                gone = f"{len(before) - len(after)} of {len(before)} mixtures of {name} cannot be read, more than 5 %"
-                raise ValueError(f"{gone}: {self.clips.name(bad)}: {states.bad[bad]}")
-        speakers, layers = len(self.parts[2][0].sources), len(reading.layers)
+        train, dev, test = self.parts
+        need_all((one.clip for one in test), states, self.clips)
+        kept = usable("train", train, states, self.clips), usable("dev", dev, states, self.clips), test
+        speakers, layers = len(test[0].sources), len(reading.layers)
 
         def make() -> Separator:
             return Separator(layers, reading.width, speakers, self.featurizer, self.hidden)
 
         heads = SeparatorHeads(make, plan.seeds, len(plan.rates))
-        kept = (train, dev, self.parts[2])
         return SeparationProbe(kept, self.clips, states, heads, self.scoring, plan, self.batch)
 
 
@@ -94,8 +90,8 @@ class SeparationConfig(SweptConfig, ABC):
         if not fold.parts.dev:
             raise ValueError(f"{self.data.path} leaves nothing for dev, by which the learning rate is chosen")
 
-        def part(utterances: list[Utterance]) -> list[Mixture]:
-            return [Mixture(one.name, clips.add(one), self.sources(one.path)) for one in utterances]
+        def part(utterances: list[Utterance]) -> Mixtures:
+            return Mixtures(Mixture(one.name, clips.add(one), self.sources(one.path)) for one in utterances)
 
         parts = part(fold.parts.train), part(fold.parts.dev), part(fold.parts.test)
         return _Prepared(parts, clips, self.featurizer, self.scoring(), (self.batch, self.hidden))
@@ -126,7 +122,7 @@ class SpeechSeparationConfig(SeparationConfig):
         root = _root(self.data.path)
         for folder in (root, root / "wav16k" / "min", root / "Libri2Mix" / "wav16k" / "min"):
             if (folder / "test" / "mix_clean").is_dir():
-                return [_fold(libri2mix(folder))]
+                return [_fold("ss", libri2mix(folder))]
         raise MissingFiles(f"{root} holds none of what the task can read: it wants Libri2Mix's wav16k/min")
 
 
@@ -151,7 +147,7 @@ class SpeechEnhancementConfig(SeparationConfig):
             raise MissingFiles(
                 f"{root} holds none of what the task can read: it wants Voicebank's noisy_testset_wav_16k"
             )
-        return [_fold(voicebank(root))]
+        return [_fold("se", voicebank(root))]
 
 
 def _root(path: str) -> Path:
@@ -160,8 +156,10 @@ def _root(path: str) -> Path:
     return need_folder(Path(path))
 
 
-def _fold(parts: Parts) -> Fold:
-    return Fold("", parts, official=True)
+def _fold(task: str, parts: Parts) -> Fold:
+    """The only fold, which is compared with nothing if it lacks anything."""
+    short = lacks(task, parts)
+    return Fold("", parts._replace(protocol=f"{short}; {parts.protocol}") if short else parts, official=not short)
 
 
 def _separation(estimates: np.ndarray, sources: np.ndarray, mixture: np.ndarray) -> dict[str, float]:

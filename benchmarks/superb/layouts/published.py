@@ -10,6 +10,7 @@ from ..utterances import Parts
 
 INCOMPLETE = "incomplete data"  # how the protocol of such data begins
 _S3PRL = "s3prl/s3prl@ec8064b"
+_LIBRIMIX = "JorisCos/LibriMix@b898ca3, metadata/Libri2Mix"
 _CARD = "huggingface/datasets@040102f, datasets/superb/README.md"
 
 
@@ -18,6 +19,7 @@ class Count(NamedTuple):
 
     test: tuple[int, ...]  # clips (ASV: trials) of each fold; empty: the source gives no number
     source: str
+    learnt: int = 0  # clips of train and dev together; 0: a list names those that are missing
 
 
 COUNTS = {
@@ -29,6 +31,11 @@ COUNTS = {
     "er": Count((1085, 1023, 1151, 1031, 1241), f"{_S3PRL}, downstream/emotion/meta_data/Session*/test_meta_data.json"),
     "sd": Count((3000,), f"{_S3PRL}, downstream/separation_stft, whose mixtures of Libri2Mix are the same"),
     "sf": Count((), f"{_S3PRL}, downstream/ctc/snips.yaml, gives no number: all.iob.snips.txt lists the clips"),
+    # of dev's 3000 mixtures 1000 are drawn
+    "ss": Count(
+        (3000,), f"{_LIBRIMIX}: 13900 rows for train-clean-100, 3000 each for dev-clean and test-clean", 14_900
+    ),
+    "se": Count((824,), "huggingface/datasets JacobLinCool/VoiceBank-DEMAND-16k@4497db3, README.md", 11_572),
 }
 
 
@@ -38,10 +45,13 @@ def lacks(task: str, parts: Parts, fold: int = 1) -> str:
     Args:
         fold: from 1.
     """
-    wanted, found = COUNTS[task].test, len(parts.trials if task == "asv" else parts.test)
+    wanted, _, learnt = COUNTS[task]
+    found = len(parts.trials if task == "asv" else parts.test)
     short = []
     if wanted and found != wanted[fold - 1]:
         short.append(f"{found} of {wanted[fold - 1]} {'trials' if task == 'asv' else 'test clips'}")
-    if parts.skipped:
+    if learnt and (count := len(parts.train) + len(parts.dev)) != learnt:
+        short.append(f"{count} of {learnt} clips of train and dev")
+    elif parts.skipped:
         short.append(f"{len(parts.skipped)} clips of train and dev missing")
     return f"{INCOMPLETE}: {' and '.join(short)}" if short else ""

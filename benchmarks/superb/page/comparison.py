@@ -3,9 +3,11 @@
 
 import html
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import quote
 
 from ...report import Page
-from ...scores import Row
+from ...scores import FILE, Row
 from .. import overall
 from ..layouts.published import INCOMPLETE
 from .data_card import Card
@@ -66,22 +68,39 @@ def show(made: Page, rows: Sequence[Row], cards: Sequence[Card | None]) -> None:
     pairs = list(zip(rows, cards, strict=True))
     row, card = next((pair for pair in pairs if bar(*pair)), pairs[0])
     made.text(f"Beside the SUPERB leaderboard. {verdict(row, card)}")
-    lines = ["".join(f"<th>{cell}</th>" for cell in ("model", "pre-trained on", *map(_heading, columns), "data"))]
+    lines = []
     for row, card in zip(rows, cards, strict=True):
-        own, name = figures(row), html.escape(row.called)
-        cells = "".join(f"<td><b>{own[column]:.2f}</b></td>" if column in own else "<td>–</td>" for column in columns)
+        own = figures(row)
+        told = {column: linked(row, f"<b>{own[column]:.2f}</b>") for column in columns if column in own}
+        cells = [told.get(column, "–") for column in columns]
         used = [card.name, bar(row, card) if card.official else _lacking(card)] if card else ["not kept"]
-        lines.append(f"<td><b>{name}</b></td><td></td>{cells}<td>{html.escape('; '.join(filter(None, used)))}</td>")
+        lines.append((f"<b>{html.escape(row.called)}</b>", "", *cells, html.escape("; ".join(filter(None, used)))))
     for one in overall.ROWS:
-        cells = "".join(_cell(one, name) for name in columns)
-        lines.append(f"<td>{one.model}</td><td>{one.data or '–'}</td>{cells}<td>official</td>")
-    made.markup("<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>")
+        lines.append((one.model, one.data or "–", *(_cell(one, name) for name in columns), "official"))
+    table(made, ("model", "pre-trained on", *map(_heading, columns), "data"), lines)
     made.markup(
         f"<p class=note>Source of each linked figure: <a href='{SOURCE}'>superbbenchmark/website-react@cacb90e, "
         "backend/utils.py</a>, get_leaderboard_default (April 2024), the public set; those models were trained and "
         "scored by s3prl (Yang et al. 2021, arXiv:2105.01051). LS: LibriSpeech, LL: Libri-Light. Figures in bold are "
-        f"ours, from {html.escape(', '.join(row.chosen[0]['sweeps'][0] for row in rows))}.</p>"
+        f"ours, and each leads to its sweep; their rows are in <a href='{FILE}'>{FILE}</a>.</p>"
     )
+
+
+def linked(row: Row, cell: str) -> str:
+    """A cell, which is HTML, as a link to the sweep that its figure came from; the title says the row, and all sweeps.
+
+    Sweeps lie in OUT/superb-TASK, and OUT holds the page.
+    """
+    sweeps = ["/".join(Path(place).parts[-2:]) for chosen in row.chosen for place in chosen["sweeps"]]
+    title = f"{FILE}, {row.task}, {row.called}: {', '.join(sweeps)}"
+    return f'<a href="{quote(sweeps[0])}/" title="{html.escape(title)}">{cell}</a>'
+
+
+def table(made: Page, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """As `Page.table`, of cells that are HTML below a head that is text."""
+    lines = ["".join(f"<th>{html.escape(cell)}</th>" for cell in head)]
+    lines += ["".join(f"<td>{cell}</td>" for cell in row) for row in rows]
+    made.markup("<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>")
 
 
 def bar(row: Row, card: Card | None) -> str:
@@ -134,7 +153,7 @@ def _less(name: str) -> bool:
 def _cell(one: overall.Row, name: str) -> str:
     value = f"{one.figures[overall.COLUMNS.index(name)]:.2f}"
     where = f"{one.model}, {name}: superbbenchmark/website-react@cacb90e, backend/utils.py"
-    return f'<td><a href="{SOURCE}" title="{html.escape(where)}">{value}</a></td>'
+    return f'<a href="{SOURCE}" title="{html.escape(where)}">{value}</a>'
 
 
 def summary(made: Page, rows: Sequence[Row], cards: Sequence[Card | None]) -> None:
@@ -146,6 +165,7 @@ def summary(made: Page, rows: Sequence[Row], cards: Sequence[Card | None]) -> No
     encoders = list(dict.fromkeys(row.called for row in rows))
     known: dict[str, dict[str, float]] = {encoder: {} for encoder in encoders}
     barred: dict[str, dict[str, str]] = {encoder: {} for encoder in encoders}
+    told = {(row.called, name): row for row in rows for name in figures(row)}
     for row, card in zip(rows, cards, strict=True):
         known[row.called].update(figures(row))
         if why := bar(row, card):
@@ -161,18 +181,21 @@ def summary(made: Page, rows: Sequence[Row], cards: Sequence[Card | None]) -> No
     for task, metric, base, top in overall.REFERENCES:
         name = f"{task}/{metric}"
         if task in overall.CORE:
-            cells = [_gained(known[one].get(name), base, top, barred[one].get(task, "")) for one in encoders]
+            cells = [
+                linked(told[one, name], _gained(known[one][name], base, top, barred[one].get(task, "")))
+                if (one, name) in told
+                else "–"
+                for one in encoders
+            ]
             lines.append((task, _heading(name), f"{base:.2f}", f"{top:.2f}", *cells))
-    made.table(("task", "figure", "0 points", "1000 points", *encoders), lines)
+    table(made, ("task", "figure", "0 points", "1000 points", *encoders), lines)
     for encoder in encoders:
         made.text(total(encoder, known[encoder], barred[encoder]))
 
 
-def _gained(value: float | None, base: float, top: float, why: str) -> str:
-    if value is None:
-        return "–"
+def _gained(value: float, base: float, top: float, why: str) -> str:
     points = f"{1000 * (value - base) / (top - base):.0f} points"
-    return f"{value:.2f} ({why or points})"
+    return html.escape(f"{value:.2f} ({why or points})")
 
 
 def total(encoder: str, found: Mapping[str, float], barred: Mapping[str, str]) -> str:

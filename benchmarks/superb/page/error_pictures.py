@@ -65,14 +65,14 @@ def clips(examples: Sequence[Example]) -> "Figure":
 def _figure(example: Example) -> "Figure":
     if example.heard or example.spoken:
         return turns(example)
-    figure = new_figure(9.0, 2.4)
+    figure = new_figure(max(9.0, 3.0 * len(example.sounds)), 2.4)
     lengths = [sound.drawn - sound.start for sound in example.sounds]
     shares = [max(length, 0.25 * max(lengths)) for length in lengths]
-    for axes, sound in zip(
-        figure.subplots(1, len(lengths), width_ratios=shares, squeeze=False)[0], example.sounds, strict=True
-    ):
+    titles = example.called or [Path(sound.path).name for sound in example.sounds]
+    places = figure.subplots(1, len(lengths), width_ratios=shares, squeeze=False)[0]
+    for axes, sound, title in zip(places, example.sounds, titles, strict=True):
         draw(axes, sound)
-        axes.set_title(Path(sound.path).name, fontsize=8)
+        axes.set_title(title, fontsize=8)
     return figure
 
 

@@ -16,11 +16,12 @@ class Example(NamedTuple):
     """One mistake."""
 
     words: str  # what went wrong
-    sounds: tuple[Sound, ...]  # one, or the two that are compared
+    sounds: tuple[Sound, ...]  # one, or those that are compared
     said: tuple[str, ...] = ()  # tokens of a transcript
     right: tuple[str, ...] = ()
     heard: tuple[Turn, ...] = ()  # who is said to speak, called as whom of the reference they stand for
     spoken: tuple[Turn, ...] = ()
+    called: tuple[str, ...] = ()  # titles of the sounds; empty: their files' names
 
 
 class Mistakes(NamedTuple):
@@ -49,4 +50,6 @@ def read(folder: Path) -> list[Mistakes]:
 def _example(row: dict[str, list]) -> Example:
     sounds = tuple(Sound(*one) for one in row["sounds"])
     heard, spoken = (tuple(Turn(*one) for one in row[name]) for name in ("heard", "spoken"))
-    return Example(str(row["words"]), sounds, tuple(row["said"]), tuple(row["right"]), heard, spoken)
+    return Example(
+        str(row["words"]), sounds, tuple(row["said"]), tuple(row["right"]), heard, spoken, tuple(row.get("called", ()))
+    )

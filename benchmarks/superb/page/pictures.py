@@ -4,6 +4,7 @@
 All of it is drawn from what the folder holds; spectrograms from the corpus's audio.
 """
 
+import html
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
@@ -77,8 +78,9 @@ def _scores(made: Page, rows: Sequence[Row]) -> None:
         values = row.values()
         others = ", ".join(f"{name} {value:.4f}" for name, value in row.scores.items() if name != row.main)
         spread = f"{min(values):.4f} to {max(values):.4f}" if len(values) > 1 else ""
-        lines.append((row.called, f"{row.scores[row.main]:.4f}", spread, _chosen(row), others))
-    made.table(("encoder", f"{rows[0].main}, {rows[0].split}", "range", _kind(rows[0]), "besides"), lines)
+        own = comparison.linked(row, f"{row.scores[row.main]:.4f}")
+        lines.append((html.escape(row.called), own, spread, _chosen(row), html.escape(others)))
+    comparison.table(made, ("encoder", f"{rows[0].main}, {rows[0].split}", "range", _kind(rows[0]), "besides"), lines)
     for words in dict.fromkeys(row.protocol for row in rows):
         made.text(words, note=True)
     for words in dict.fromkeys(note for row in rows for note in row.chosen[0]["notes"]):

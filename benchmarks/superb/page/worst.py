@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from ...superb_sg import probe as separation_probe
+from ...superb_sg.task import SeparationConfig
 from ..asv import probe as asv_probe
 from ..asv.task import VerificationConfig
 from ..ctc import probe as ctc_probe
@@ -46,6 +48,8 @@ def find(config: SweptConfig, fold: Fold, folder: Path, run: Run) -> Mistakes | 
         return _trials(fold, folder, run)
     if isinstance(config, DiarizationConfig):
         return _chunks(fold, folder, run, config.chunk)
+    if isinstance(config, SeparationConfig):
+        return _mixtures(config, fold, folder, run)
     return None
 
 
@@ -139,6 +143,26 @@ def _chunks(fold: Fold, folder: Path, run: Run, size: int) -> Mistakes:
     how = f"threshold {setting.threshold:g}, {smoothed}"
     shown = f"of each recording the worst chunk of {size} frames, of at most {TEXTS} recordings"
     return Mistakes(f"{_of(fold)}{shown}; {how}", [example for _, example in found[:TEXTS]])
+
+
+def _mixtures(config: SeparationConfig, fold: Fold, folder: Path, run: Run) -> Mistakes:
+    """The mixtures whose main figure is lowest, with each estimate before what it should be."""
+    figures = separation_probe.read_figures(folder, run.seed, run.rate)
+    known = {one.name: one for one in fold.parts.test}
+    examples = []
+    for name in separation_probe.lowest(figures):
+        mixture, shown = known[name].path, [("mixture", known[name].path)]
+        for number, source in enumerate(config.sources(mixture), start=1):
+            estimate = folder / separation_probe.folder_of(run.seed, run.rate) / f"{name}-{number}.wav"
+            if estimate.is_file():  # earlier sweeps kept the first clips' alone
+                shown.append((f"estimate {number}", estimate))
+            shown.append((f"target {number}", source))
+        sounds = tuple(_sound(known[name]._replace(path=path)) for _, path in shown)
+        words = ", ".join(f"{figure} {value:.2f}" for figure, value in figures[name].items())
+        examples.append(Example(f"{name}: {words}", sounds, called=tuple(title for title, _ in shown)))
+    main = next(iter(run.test))
+    lowest = f"the {len(examples)} of {len(figures)} test clips with the lowest {main}"
+    return Mistakes(f"{_of(fold)}{lowest}; the mean of all is {run.test[main]:.2f}", examples)
 
 
 def matched(utterance: Utterance, active: np.ndarray, seconds: float) -> tuple[list[str], np.ndarray]:
