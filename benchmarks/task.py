@@ -58,8 +58,8 @@ class Task(ABC):
         """(), the sum of the batch's losses over `count(batch)` things."""
 
     @abstractmethod
-    def count(self, batch: Batch) -> int:
-        """How many things the batch's loss sums over."""
+    def count(self, batch: Batch) -> int | Tensor:
+        """How many things the batch's loss sums over; a tensor () where a GPU would have to be asked."""
 
     @abstractmethod
     def predict(self, outputs: Tensor, batch: Batch) -> list[Any]:
@@ -152,7 +152,10 @@ class Supervised(Objective):
         backbone.requires_grad_(not frozen)
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
-        return {"targets": torch.full((), float(self.task.count(batch)), device=batch.inputs.device)}
+        count = self.task.count(batch)
+        if not isinstance(count, Tensor):
+            count = torch.full((), float(count), device=batch.inputs.device)
+        return {"targets": count.float()}
 
     def outputs(self, batch: Batch) -> Tensor:
         """What the head says of a batch."""

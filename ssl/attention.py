@@ -18,22 +18,30 @@ from .packing import Rows
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # queries, keys, values (N, H, d) to (N, H, d)
 
 # Pairs of positions that the padding of a group may cost: attention costs the square of the length, and one group more
-# some forty calls forward and backward, which on a CPU take as long as this many pairs (of 12 heads of 32 or 64).
-_PADDING = 2000
+# some forty calls forward and backward, which on a CPU take as long as this many pairs (of 12 heads of 32 or 64). On a
+# GPU, by computation alone (5 us a call, 100 TFLOP/s; not measured), they take as long as a thousand times as many.
+_PADDING, _PADDING_GPU = 2000, 2_000_000
 
 
-def fused(rows: Rows, causal: bool, rate: float, dtype: torch.dtype) -> Attend:
+def fused(rows: Rows, causal: bool, rate: float, dtype: torch.dtype, compiled: bool = False) -> Attend:
     """The fastest back-end for these rows; the choice depends on device, dtype, dropout and torch version alone.
 
-    CUDA without attention dropout: torch's variable-length kernel in half precision, compiled FlexAttention in
-    float32 or where torch has no such kernel. Otherwise groups of rows of like length through
-    scaled_dot_product_attention.
+    CUDA in half precision without attention dropout: torch's variable-length kernel, where torch has it. Otherwise
+    groups of rows of like length through scaled_dot_product_attention.
+
+    Args:
+        compiled: whether it is called from a compiled block, which it is then no part of: its groups differ from batch
+            to batch.
     """
-    if rows.device.type == "cuda" and rate == 0.0 and not rows.even:
-        if dtype in (torch.float16, torch.bfloat16) and _varlen() is not None:
-            return functools.partial(varlen, rows=rows, causal=causal)
-        return functools.partial(flex, rows=rows, causal=causal)
-    return functools.partial(grouped, rows=rows, causal=causal, rate=rate)
+    kernel = rows.device.type == "cuda" and rate == 0.0 and not rows.even and dtype != torch.float32
+    run: Callable[..., Tensor] = varlen if kernel and _varlen() is not None else grouped
+    options = {"rows": rows, "causal": causal} | ({"rate": rate} if run is grouped else {})
+    return functools.partial(_uncompiled(run) if compiled else run, **options)
+
+
+@functools.cache
+def _uncompiled(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return torch.compiler.disable(run)
 
 
 def grouped(query: Tensor, key: Tensor, value: Tensor, rows: Rows, causal: bool, rate: float = 0.0) -> Tensor:
@@ -89,11 +97,12 @@ def _groups(rows: Rows) -> tuple[list[Group], Tensor, Tensor]:
 
 def _make_groups(rows: Rows) -> tuple[list[Group], Tensor, Tensor]:
     order = sorted(range(len(rows.lengths)), key=lambda r: -rows.lengths[r])
+    most = _PADDING if rows.device.type == "cpu" else _PADDING_GPU
     members: list[list[int]] = []
     padding = 0
     for r in order:
         padding += rows.lengths[members[-1][0]] ** 2 - rows.lengths[r] ** 2 if members else 0
-        if members and padding <= _PADDING:
+        if members and padding <= most:
             members[-1].append(r)
         else:
             members.append([r])
@@ -144,32 +153,6 @@ def varlen(query: Tensor, key: Tensor, value: Tensor, rows: Rows, causal: bool) 
         return kernel(query, key, value, offsets, offsets, longest, longest, is_causal=causal)
     window = (-1, 0) if causal else (-1, -1)
     return kernel(query, key, value, offsets, offsets, longest, longest, window_size=window)
-
-
-def flex(query: Tensor, key: Tensor, value: Tensor, rows: Rows, causal: bool) -> Tensor:
-    """FlexAttention over all rows at once, with blocks of foreign rows skipped; compiled on CUDA, where it is fast."""
-    from torch.nn.attention.flex_attention import flex_attention
-
-    mask = _flex_mask(rows, causal)
-    run = torch.compile(flex_attention, dynamic=True) if query.is_cuda else flex_attention
-    q, k, v = (x.transpose(0, 1)[None] for x in (query, key, value))  # (1, H, N, d)
-    out = run(q, k, v, block_mask=mask)
-    assert isinstance(out, Tensor)
-    return out[0].transpose(0, 1)
-
-
-def _flex_mask(rows: Rows, causal: bool):
-    from torch.nn.attention.flex_attention import create_block_mask
-
-    name = "flex_causal" if causal else "flex"
-    if name not in rows.__dict__:
-        row = rows.row
-
-        def same_row(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            return (row[q] == row[k]) & (q >= k) if causal else row[q] == row[k]
-
-        rows.__dict__[name] = create_block_mask(same_row, None, None, rows.total, rows.total, device=str(rows.device))
-    return rows.__dict__[name]
 
 
 def explicit(query: Tensor, key: Tensor, value: Tensor, rows: Rows, causal: bool) -> tuple[Tensor, Tensor]:

@@ -5,9 +5,10 @@ Shape letters: B rows, T longest row, N real positions of all rows, D width, H h
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -151,6 +152,7 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(kind(config, rate) for rate in share)
         self.output_norm = nn.Identity() if post_norm else make_norm(config)
         self.recompute = False  # in training, keep only what enters each block, and compute the rest again in backward
+        self.compiled = False
         self.blocks.apply(initialise)
 
     def forward(
@@ -183,7 +185,13 @@ class Encoder(nn.Module):
 
     def _attend(self, x: Tensor, rows: Rows) -> Attend:
         dropout = self.config.attention_dropout if self.training else 0.0
-        return attention.fused(rows, self.config.causal, dropout, _dtype(x))
+        return attention.fused(rows, self.config.causal, dropout, _dtype(x), self.compiled)
+
+    def compile_blocks(self, backend: str | Callable[..., Any] = "inductor") -> None:
+        """torch.compile of each block, for any number of positions; attention stays as it is."""
+        self.compiled = True
+        for block in self.blocks:
+            block.compile(dynamic=True, backend=backend)
 
     def attentions(self, x: Tensor, lengths: Tensor | None = None) -> list[Tensor]:
         """Each block's attention weights (B, H, T, T), zero on padding. For analysis: slow, takes B H T^2 memory."""

@@ -143,7 +143,7 @@ class BatchNorm(nn.Module):
             return F.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
             )
-        count = parallel.total(x.new_tensor(float(len(x))))
+        count = parallel.total(torch.full((), float(len(x)), dtype=x.dtype, device=x.device))
         mean = parallel.total_with_gradient(x.sum(0)) / count
         variance = parallel.total_with_gradient((x - mean).square().sum(0)) / count
         with torch.no_grad():

@@ -58,9 +58,11 @@ class _Pending(NamedTuple):
     """A step whose numbers have not been read yet."""
 
     step: int
-    scalars: dict[str, Tensor]
+    names: list[str]
+    numbers: Tensor  # on the host: the scalars and the size, summed over ranks, once `there` has been reached
+    there: torch.cuda.Event | None
     shares: list[Loaded]
-    rate: float
+    lr: float
 
 
 class _Run:
@@ -86,8 +88,7 @@ class _Run:
         state = self._restore_weights()
         objective.backbone.encoder.recompute = loop.recompute
         if loop.compile:
-            for block in objective.backbone.encoder.blocks:
-                block.compile(dynamic=True)
+            objective.backbone.encoder.compile_blocks()
         self.model = self._distribute()
         self.optimizer = training.optimizer.build(objective)
         if state is not None:
@@ -172,10 +173,10 @@ class _Run:
             for shares in self._steps():
                 scalars = self._step(shares)
                 self.step += 1
-                # The numbers of a step are read while the device works on the next one, so nothing waits for them.
+                # The numbers of a step are read while the device works on the next one, which waits for nothing.
                 if pending is not None:
                     self._report(pending)
-                pending = _Pending(self.step, scalars, shares, self.optimizer.param_groups[0]["lr"])
+                pending = self._fetch(scalars, shares)
                 last = self.step == training.steps
                 saving = last or self.step % loop.save_every == 0 or self.stop_signal is not None
                 evaluating = self.held_out is not None and (last or self.step % loop.evaluate_every == 0)
@@ -294,15 +295,25 @@ class _Run:
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
+    def _fetch(self, scalars: dict[str, Tensor], shares: list[Loaded]) -> _Pending:
+        """Sends a step's numbers to the host, behind the step and before the next, without waiting for them."""
+        size = torch.full((), float(sum(share.size for share in shares)), device=self.device)
+        total = parallel.total(torch.stack([*(value.float() for value in scalars.values()), size]))
+        numbers = total.to("cpu", non_blocking=True)  # from a GPU into pinned memory
+        there = None
+        if self.device.type == "cuda":
+            there = torch.cuda.Event()
+            there.record()
+        return _Pending(self.step, list(scalars), numbers, there, shares, self.optimizer.param_groups[0]["lr"])
+
     def _report(self, pending: _Pending, evaluate: bool = False) -> None:
         """Reads a step's numbers, evaluates if due, and writes the step's row."""
-        size = sum(share.size for share in pending.shares)
-        values = [value.float() for value in pending.scalars.values()]
-        read = parallel.total(torch.stack([*values, torch.tensor(size, device=self.device)]))
-        *numbers, size = read.tolist()
+        if pending.there is not None:
+            pending.there.synchronize()
+        *numbers, size = pending.numbers.tolist()
         numbers = [number / parallel.world() for number in numbers]
-        row: dict[str, Any] = {"step": pending.step, **dict(zip(pending.scalars, numbers, strict=True))}
-        row["lr"] = pending.rate
+        row: dict[str, Any] = {"step": pending.step, **dict(zip(pending.names, numbers, strict=True))}
+        row["lr"] = pending.lr
         rate = self.monitor.rate(size)
         known = {"rate": rate, "mfu": rate * self.flops / self.peak / parallel.world()}
         row |= {name: value for name, value in known.items() if math.isfinite(value)}

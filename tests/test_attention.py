@@ -40,14 +40,21 @@ def naive(rows, q, k, v, causal):
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("name", LENGTHS)
-@pytest.mark.parametrize("back_end", [attention.grouped, attention.flex])
-@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-@pytest.mark.filterwarnings("ignore:.*_compile flag on create_block_mask.*")
-def test_a_back_end_equals_the_loop(back_end, name, causal):
+@pytest.mark.parametrize("allowance", [0, 2000, 2_000_000])  # many groups, some, one
+def test_groups_equal_the_loop(allowance, name, causal, monkeypatch):
+    monkeypatch.setattr(attention, "_PADDING", allowance)
     rows, q, k, v = make(name)
-    out = back_end(q, k, v, rows, causal)
+    out = attention.grouped(q, k, v, rows, causal)
     assert out.shape == q.shape
     assert (out.double() - naive(rows, q, k, v, causal)).abs().max() < 2e-6
+
+
+def test_a_gpu_is_given_fewer_and_larger_groups():
+    lengths = [128, 90, 60, 40, 33, 12]
+    here, there = (
+        attention._groups(Rows(lengths, 128, torch.device(device)))[0] for device in ("cpu", "meta")
+    )  # any device that is no CPU
+    assert len(here) == 4 and [one for one, _ in there] == [lengths]
 
 
 @pytest.mark.parametrize("causal", [False, True])

@@ -279,3 +279,32 @@ def test_blocks_computed_again_give_the_same_gradients_and_keep_less(variant, wa
     assert torch.equal(out, again) and few < kept / 3
     for one, other in zip(gradients, others, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.filterwarnings("ignore")  # what torch's compiler does while it traces
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_compiled_blocks_are_compiled_for_one_batch_and_serve_all(dropout):
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    config = EncoderConfig(depth=2, width=16, heads=2, hidden=32, dropout=dropout, attention_dropout=dropout)
+    encoder = Encoder(config).train()
+    plain = Encoder(config).train()
+    plain.load_state_dict(encoder.state_dict())
+    encoder.compile_blocks(backend)
+    torch._dynamo.reset()
+    once = 0
+    for number in range(12):  # more than torch compiles anew before it gives up
+        lengths = torch.randint(3, 60, (8,), generator=torch.Generator().manual_seed(number))
+        x = torch.randn(8, int(lengths.max()), 16)
+        outs = []
+        for net in (encoder, plain):
+            torch.manual_seed(number)
+            outs.append(net(x, lengths).x)
+        assert torch.equal(*outs)
+        outs[0].sum().backward()
+        once = once or len(compiled)
+    assert len(compiled) == once > 0

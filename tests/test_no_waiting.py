@@ -64,7 +64,8 @@ class Tensors(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func in (torch.tensor, torch.as_tensor) and torch.device(kwargs.get("device") or "cpu").type == "meta":
+        there = args[0].device if func is torch.Tensor.new_tensor else torch.device(kwargs.get("device") or "cpu")
+        if func in (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor) and there.type == "meta":
             self.found.append(f"torch.tensor in {place()}")
         return func(*args, **kwargs)
 
@@ -111,7 +112,8 @@ def test_waiting_is_seen(no_autocast):
         torch.ones(3).to("meta", non_blocking=True)
         x.copy_(torch.ones(3))
         torch.tensor([1.0], device="meta")
+        x.new_tensor([1.0])
         for look in (x.sum().item, x.tolist, x.nonzero, x.cpu, lambda: x[x > 0], lambda: bool(x.sum() > 0)):
             with pytest.raises((RuntimeError, NotImplementedError)):
                 look()
-    assert len(copies.found) == 2 and len(tensors.found) == 1
+    assert len(copies.found) == 2 and len(tensors.found) == 2

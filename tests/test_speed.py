@@ -186,6 +186,7 @@ def test_a_peer_that_is_not_installed_is_named(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(works, "WORKS", (work,))
     bench.main(["--out", str(tmp_path / "out")])
     assert "not measured: no_such_module not installed" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "bench.json").read_text()) == []
     with pytest.raises(SystemExit):
         bench.main(["nothing_like_it", "--out", str(tmp_path / "out")])
 
@@ -193,9 +194,10 @@ def test_a_peer_that_is_not_installed_is_named(monkeypatch, tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["bert_128", "glue_pairs_longest", "states"])
 def test_a_quick_bench_writes_rows_with_all_that_was_promised(name, tmp_path, capsys):
-    bench.main([name, "--quick", "--precision", "fp32", "--steps", "1", "--out", str(tmp_path)])
+    bench.main([name, "--quick", "--precision", "fp32", "--steps", "2", "--out", str(tmp_path)])
     assert name in capsys.readouterr().out
     (row,) = json.loads((tmp_path / "bench.json").read_text())
     assert {"work", "peer", "precision", "ours", "theirs", "ratio", "mfu", "memory"} <= set(row)
     assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"]) and 0.01 < row["mfu"] < 1.2
+    assert row["spread"][0] <= row["ratio"] <= row["spread"][1] * (1 + 1e-9)
     assert all(0.1 < side < 20 for side in row["memory"])

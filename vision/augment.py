@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ..ssl import draw
 from ..ssl.config import Config
 from ..ssl.objective import Views, ViewsConfig
-from .color import jitter, to_grey
+from .color import constants, jitter, to_grey
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,8 +88,11 @@ class ImageViews(Views):
         if config.solarise:
             inverted = torch.where(images >= 0.5, 1.0 - images, images)
             images = _choose(gates[:, 3] < config.solarise, inverted, images)
-        mean = images.new_tensor(self.config.mean[: images.shape[1]])[:, None, None]
-        std = images.new_tensor(self.config.std[: images.shape[1]])[:, None, None]
+        channels = images.shape[1]
+        mean, std = (
+            constants(each[:channels], images.dtype, images.device)[:, None, None]
+            for each in (self.config.mean, self.config.std)
+        )
         return (images - mean) / std
 
 

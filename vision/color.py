@@ -5,6 +5,7 @@ The operations are PIL's (ImageEnhance) and torchvision's hue shift, on pixels i
 Shape letters: B images, C channels, H and W pixels.
 """
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -13,11 +14,17 @@ from torch import Tensor
 from ..ssl import draw
 
 
+@functools.cache
+def constants(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(n,) numbers on a device: sent there once, since a GPU would be waited for each time."""
+    return torch.tensor(values, dtype=dtype).to(device, non_blocking=True)
+
+
 def to_grey(images: Tensor) -> Tensor:
     """(B, 3, H, W) to (B, 1, H, W) by ITU-R 601 luma, PIL's "L"; grey images as they are."""
     if images.shape[1] == 1:
         return images
-    weight = images.new_tensor([0.299, 0.587, 0.114])[:, None, None]
+    weight = constants((0.299, 0.587, 0.114), images.dtype, images.device)[:, None, None]
     return (images * weight).sum(1, keepdim=True)
 
 
@@ -58,7 +65,7 @@ def hue(images: Tensor, shift: Tensor) -> Tensor:
         torch.where(high == green, 2.0 + (blue - red) / safe, 4.0 + (red - green) / safe),
     )
     angle = torch.where(span > 0, angle, 0.0) + 6.0 * shift[:, 0]  # (B, H, W), in sixths of a circle
-    n = images.new_tensor([5.0, 3.0, 1.0])[:, None, None]
+    n = constants((5.0, 3.0, 1.0), images.dtype, images.device)[:, None, None]
     k = (n + angle[:, None]) % 6.0
     ramp = torch.minimum(k, 4.0 - k).clamp(0.0, 1.0)
     return high[:, None] - span[:, None] * ramp
@@ -67,7 +74,7 @@ def hue(images: Tensor, shift: Tensor) -> Tensor:
 def jitter(images: Tensor, keys: Tensor, strength: tuple[float, float, float, float]) -> Tensor:
     """All four operations on (B, C, H, W), factors uniform around 1 (hue: around 0), the order drawn for each image."""
     u = draw.uniform(draw.fold(keys, "factors"), 4)
-    widths = images.new_tensor(strength)
+    widths = constants(strength, images.dtype, images.device)
     factors = 1.0 + (2.0 * u - 1.0) * widths
     factors[:, :3].clamp_(min=0.0)
     factors[:, 3] -= 1.0

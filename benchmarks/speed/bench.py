@@ -42,6 +42,7 @@ def measure(work: Work, setting: Setting) -> dict[str, Any]:
     ours, theirs = ([n / t for n, t in zip(s.sizes, ts, strict=True)] for s, ts in zip(sides, times, strict=True))
     ratios = [mine / its for mine, its in zip(ours, theirs, strict=True)]
     flops = [f / t for f, t in zip(sides[0].flops, times[0], strict=True)]
+    middle = [statistics.median(rates) for rates in (ours, theirs)]
     return {
         "work": work.name,
         "peer": work.peer,
@@ -51,10 +52,10 @@ def measure(work: Work, setting: Setting) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "versions": {name: importlib.metadata.version(name) for name in ("torch", *work.needs)},
         "unit": work.unit,
-        "ours": statistics.median(ours),
-        "theirs": statistics.median(theirs),
-        "ratio": statistics.median(ratios),  # of the steps' ratios, in turns that fell close together
-        "spread": [min(ratios), max(ratios)],
+        "ours": middle[0],
+        "theirs": middle[1],
+        "ratio": middle[0] / middle[1],
+        "spread": [min(ratios), max(ratios)],  # of the ratios of steps that followed one another
         "mfu": statistics.median(flops) / max(peaks),
         "peak": max(peaks),  # FLOP/s
         "memory": memory,  # GiB, ours and theirs
@@ -154,6 +155,7 @@ def _all(works: list[Work], settings: list[Setting], file: Path) -> bool:
     rows = json.loads(file.read_text()) if file.is_file() else []
     rows = [row for row in rows if tuple(row.get(key) for key in ("work", "precision", "device", "quick")) not in again]
     well = True
+    file.write_text(json.dumps(rows, indent=1) + "\n")
     for work in works:
         if absent := missing(work):
             print(f"{work.name:<24}{work.peer:<20}not measured: {', '.join(absent)} not installed", flush=True)

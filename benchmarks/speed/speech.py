@@ -58,7 +58,7 @@ def _train(recipe: Recipe, setting: Setting, batches: list[list[Tensor]]) -> Sid
 
 def _wav2vec2_batches(setting: Setting, sort: bool) -> list[list[Tensor]]:
     """Four clips of 4 to 16 s a step, the mean 11.5."""
-    return noise((1.0, 4.0) if setting.small else (4.0, 16.0), 4, setting.steps, sort)
+    return noise((1.0, 4.0) if setting.small else (4.0, 16.0), setting.rows(4), setting.steps, sort)
 
 
 def wav2vec2_ours(setting: Setting, sort: bool = False) -> Side:
@@ -143,7 +143,7 @@ def wav2vec2_fairseq2(setting: Setting) -> Side:
 
 def _mockingjay_batches(setting: Setting) -> list[list[Tensor]]:
     """Eight clips of 4 to 15 s a step, of like length; s3prl would cut longer ones to 15 s."""
-    return noise((1.0, 4.0) if setting.small else (4.0, 15.0), 8, setting.steps, sort=True)
+    return noise((1.0, 4.0) if setting.small else (4.0, 15.0), setting.rows(8), setting.steps, sort=True)
 
 
 def mockingjay_ours(setting: Setting) -> Side:

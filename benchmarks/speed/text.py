@@ -63,11 +63,11 @@ def ours(setting: Setting, longest: int, rows: int, large: bool) -> Side:
         recipe = sized(recipe, 24, 1024, 16)
     recipe = small(recipe) if setting.small else recipe
     objective = recipe.build().to(setting.device).train()
-    batches = _sentences(longest, rows, setting.steps)
+    batches = _sentences(longest, setting.rows(rows), setting.steps)
 
     def loss(number: int) -> Tensor:
         items = [Item(torch.tensor(ids)) for ids in batches[number]]
-        keys = [draw.key(0, number, row) for row in range(rows)]
+        keys = [draw.key(0, number, row) for row in range(len(items))]
         return objective(collate(items, keys, ragged=True).to(setting.device))["loss"]
 
     flops = [step_flops(recipe, [len(ids) for ids in batch]) for batch in batches]
@@ -92,7 +92,7 @@ def theirs(setting: Setting, longest: int, rows: int, large: bool) -> Side:
     config._attn_implementation = "sdpa"
     model = transformers.BertForMaskedLM(config).train()
     nn.Module.to(model, setting.device)
-    batches = _sentences(longest, rows, setting.steps)
+    batches = _sentences(longest, setting.rows(rows), setting.steps)
 
     def loss(number: int) -> Tensor:
         batch = collator([{"input_ids": ids} for ids in batches[number]])

@@ -22,7 +22,7 @@ SIZE, PATCH, WIDTH = 32, 4, 192
 
 
 def _images(setting: Setting) -> np.ndarray:
-    rows = 32 if setting.small else 128
+    rows = 32 if setting.small else setting.rows(128)
     return np.random.default_rng(0).integers(0, 256, (setting.steps, rows, SIZE, SIZE, 3), dtype=np.uint8)
 
 

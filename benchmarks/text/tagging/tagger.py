@@ -88,8 +88,8 @@ class WordTags(Task):
         labels = batch.extras["tags"].flatten() - 1
         return F.cross_entropy(outputs.float().flatten(0, 1), labels, ignore_index=NO_WORD - 1, reduction="sum")
 
-    def count(self, batch: Batch) -> int:
-        return int((batch.extras["tags"] != NO_WORD).sum())
+    def count(self, batch: Batch) -> Tensor:
+        return (batch.extras["tags"] != NO_WORD).sum()
 
     def predict(self, outputs: Tensor, batch: Batch) -> list[Any]:
         begins = (batch.extras["tags"] != NO_WORD).cpu()
