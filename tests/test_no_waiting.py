@@ -16,6 +16,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pluri import recipes
+from pluri.benchmarks import encoders
+from pluri.benchmarks.task import Supervised
+from pluri.benchmarks.text.glue.config import GlueConfig, GlueDataConfig
+from pluri.benchmarks.text.squad.spans import WindowConfig
+from pluri.benchmarks.text.squad.suite import SquadConfig, SquadDataConfig
+from pluri.benchmarks.text.tagging.tasks import EntitiesConfig, NerConfig
 from pluri.cli import override
 from pluri.ssl import train
 from pluri.ssl.optim import OptimizerConfig
@@ -30,7 +36,9 @@ def place():
     """The two innermost lines of the package."""
     found = [f"{x.filename.rpartition('pluri/')[2]}:{x.lineno}" for x in traceback.extract_stack()]
     return " in ".join(
-        reversed([line for line in found if line.split("/")[0] in ("ssl", "text", "speech", "vision")][-2:])
+        reversed(
+            [line for line in found if line.split("/")[0] in ("ssl", "text", "speech", "vision", "benchmarks")][-2:]
+        )
     )
 
 
@@ -79,6 +87,14 @@ def without_data(recipe, folder):
     return train._Run(recipe.build(folder / "assets"), data, None, recipe.training, None)
 
 
+def step_without_waiting(run):
+    shares = next(iter(run._steps()))
+    with Copies() as copies, Tensors() as tensors:
+        scalars = run._step(shares)
+    assert all(value.is_meta for value in scalars.values()) and {"loss", "grad_norm"} <= set(scalars)
+    assert not copies.found and not tensors.found
+
+
 @pytest.fixture
 def no_autocast(monkeypatch):
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())
@@ -97,12 +113,7 @@ def test_a_step_waits_for_nothing(name, samples, methods, tmp_path, no_autocast)
         encoder = dataclasses.replace(recipe.encoder, positions=SinusoidalPositionsConfig(length=3000))
         recipe = dataclasses.replace(recipe, encoder=encoder)
     recipe = dataclasses.replace(recipe, optimizer=OptimizerConfig(kind="lars", clip=1.0))  # AdamW is torch's own
-    run = without_data(recipe, tmp_path)
-    shares = next(iter(run._steps()))
-    with Copies() as copies, Tensors() as tensors:
-        scalars = run._step(shares)
-    assert all(value.is_meta for value in scalars.values()) and {"loss", "grad_norm"} <= set(scalars)
-    assert not copies.found and not tensors.found
+    step_without_waiting(without_data(recipe, tmp_path))
 
 
 def test_waiting_is_seen(no_autocast):
@@ -117,3 +128,27 @@ def test_waiting_is_seen(no_autocast):
             with pytest.raises((RuntimeError, NotImplementedError)):
                 look()
     assert len(copies.found) == 2 and len(tensors.found) == 2
+
+
+@pytest.mark.parametrize("task", ["glue/mrpc", "glue/stsb", "squad/v1", "tagging/ner"])
+def test_a_step_of_fine_tuning_waits_for_nothing(
+    task, small_bert, squad_bert, glue, write_squad, tmp_path, no_autocast
+):
+    where = squad_bert if task == "squad/v1" else small_bert
+    start = encoders.Start(str(where), encoders.load(str(where)))
+    if task == "squad/v1":
+        for part in ("train", "dev"):
+            write_squad(tmp_path / f"{part}-v1.1.json", 20, 0)
+        windows = WindowConfig(longest=64, question=16, stride=16)
+        config = SquadConfig(name="v1", data=SquadDataConfig(path=str(tmp_path)), windows=windows)
+    elif task == "tagging/ner":
+        for part in ("wnut17train.conll", "emerging.dev.conll", "emerging.test.annotated"):
+            (tmp_path / part).write_text("abc x B-PER\nde x O\n\nhij x B-LOC\n\n" * 20)
+        config = NerConfig(data=EntitiesConfig(path=str(tmp_path)))
+    else:
+        config = GlueConfig(name=task.removeprefix("glue/"), data=GlueDataConfig(path=str(glue)))
+    model = Supervised(config.task(start), start.backbone)
+    data = model.task.data(start.backbone).train
+    training = config.settings()[0].training(len(data.epoch(0).records), 0, config.loop)
+    training = dataclasses.replace(training, optimizer=OptimizerConfig(kind="lars", clip=1.0))
+    step_without_waiting(train._Run(model, data, None, training, None))
