@@ -7,7 +7,10 @@ and starts anywhere. No result depends on the number of workers.
 """
 
 import dataclasses
+import functools
 import hashlib
+import itertools
+import math
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -68,8 +71,23 @@ class Dataset(ABC):
 
 def held_out(name: str, share: float) -> bool:
     """Whether the item of this name belongs to the held-out split: decided by the name alone, so it never moves."""
-    digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-    return int.from_bytes(digest, "little") < share * 2**64
+    return int.from_bytes(_digest(name), "little") < share * 2**64
+
+
+def all_held_out(names: Sequence[str], share: float) -> np.ndarray:
+    """(n,) bool: `held_out` of each name. The two splits of a corpus ask one after the other: it is hashed once."""
+    limit = max(0, math.ceil(share * 2**64))
+    return _places(tuple(names)) < np.uint64(limit) if limit < 2**64 else np.ones(len(names), dtype=bool)
+
+
+@functools.lru_cache(maxsize=1)
+def _places(names: tuple[str, ...]) -> np.ndarray:
+    """(n,) uint64: what `held_out` compares."""
+    return np.frombuffer(b"".join(map(_digest, names)), dtype="<u8")
+
+
+def _digest(name: str) -> bytes:
+    return hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -226,16 +244,14 @@ class Loader:
 
     def once(self, epoch: int = 0, most: int | None = None) -> Iterator[Loaded]:
         """One pass in fixed order with fixed keys, at most `most` batches, for evaluation; nothing is accumulated."""
-        yield from self._load(iter(self._epoch(epoch, 0, 1)[slice(most)]))
+        yield from self._load(itertools.islice(self._epoch(epoch, 0, 1), most))
 
     def all(self) -> Iterator[Loaded]:
         """Every item once, those of like length together, with fixed keys; for reading an encoder's states."""
         records, sizes = self.dataset.epoch(0)
-        shares = []
-        for items in plan(sizes, self.batch, 0, buckets=max(2, len(sizes)), whole=True):
-            keys = np.array([draw.key(0, int(number)) for number in records[items, 0]], dtype=np.int64)
-            shares.append(Share(records[items], keys, sizes[items], Position(1, 0)))
-        return self._load(iter(shares))
+        keys = _keys(0, records)
+        batches = plan(sizes, self.batch, 0, buckets=max(2, len(sizes)), whole=True)
+        return self._load(Share(records[i], keys[i], sizes[i], Position(1, 0)) for i in batches)
 
     def _load(self, shares: Iterator[Share]) -> Iterator[Loaded]:
         loader = torch.utils.data.DataLoader(
@@ -255,21 +271,27 @@ class Loader:
             yield from self._epoch(epoch, index, self.accumulate)
             epoch, index = epoch + 1, 0
 
-    def _epoch(self, epoch: int, index: int, accumulate: int) -> list[Share]:
+    def _epoch(self, epoch: int, index: int, accumulate: int) -> Iterator[Share]:
         key = draw.key(self.seed, "epoch", epoch)
         records, sizes = self.dataset.epoch(key)
         if len(records) == 0:
             raise ValueError("there is no item to train on: is data.path right, and data.held_out below 1?")
+        keys = _keys(key, records)
         batches = plan(sizes, self.batch, key, self.buckets)
-        shares = []
+        shares = self.world * accumulate
+        for items in batches[index:]:
+            if len(items) < shares:  # found here, since batches are dealt one by one as they are wanted
+                deal(items, sizes, shares)
         for number in range(index, len(batches)):
             last = number + 1 == len(batches)
             after = Position(epoch + 1, 0) if last else Position(epoch, number + 1)
-            dealt = deal(batches[number], sizes, self.world * accumulate)
-            for items in dealt[self.rank :: self.world]:
-                keys = np.array([draw.key(key, int(number)) for number in records[items, 0]], dtype=np.int64)
-                shares.append(Share(records[items], keys, sizes[items], after))
-        return shares
+            for items in deal(batches[number], sizes, shares)[self.rank :: self.world]:
+                yield Share(records[items], keys[items], sizes[items], after)
+
+
+def _keys(key: int, records: np.ndarray) -> np.ndarray:
+    """(n,) int64: `draw.key(key, number)` of each item's lasting number."""
+    return draw.fold(torch.tensor(draw.key(key)), torch.from_numpy(records[:, 0].astype(np.int64))).numpy()
 
 
 def _leave_signals(worker: int) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from pluri.ssl.data import BadItem, Dataset, Epoch, Item, Loader, Position, deal, held_out, plan
+from pluri.ssl import data, draw
+from pluri.ssl.data import BadItem, Dataset, Epoch, Item, Loader, Position, all_held_out, deal, held_out, plan
 
 
 class Numbers(Dataset):
@@ -152,6 +153,32 @@ def test_items_are_loaded_with_the_keys_of_their_batch_and_another_seed_gives_ot
     assert orders[0] != orders[1]
 
 
+def test_shares_are_those_of_a_loop_over_items():
+    records = np.arange(101)[:, None]
+    for seed, rank, index in ((3, 0, 0), (4, 1, 2), (2**63, 1, 5)):
+        loader = Loader(dataset=Numbers(), batch=30.0, seed=seed, rank=rank, world=2, accumulate=2, buckets=2)
+        key = draw.key(seed, "epoch", 1)
+        batches = plan(SIZES, 30.0, key, 2)[index:]
+        dealt = [items for batch in batches for items in deal(batch, SIZES, 4)[rank::2]]
+        stream = (share for shares in loader.steps(Position(1, index)) for share in shares)
+        for items, loaded in zip(dealt, stream, strict=False):
+            assert (loaded.source.records == records[items]).all() and (loaded.source.sizes == SIZES[items]).all()
+            assert loaded.source.keys.tolist() == [draw.key(key, int(number)) for number in items]
+    for loaded in Loader(dataset=Numbers(), batch=30.0, seed=3).all():
+        assert loaded.source.keys.tolist() == [draw.key(0, number) for number in loaded.source.records[:, 0].tolist()]
+
+
+def test_batches_are_dealt_as_they_are_wanted_but_too_small_ones_are_found_at_once(monkeypatch):
+    dealt = []
+    monkeypatch.setattr(data, "deal", lambda *arguments: dealt.append(0) or deal(*arguments))
+    assert len(take(Loader(dataset=Numbers(), batch=30.0, seed=3), Position(0, 0), 3)) == 3
+    assert len(dealt) <= 4
+    sizes = [len(batch) for batch in plan(SIZES, 30.0, draw.key(3, "epoch", 0))]
+    assert sizes[0] > min(sizes)
+    with pytest.raises(ValueError, match=f"a batch of {min(sizes)} items cannot be split .*: raise batch"):
+        next(Loader(dataset=Numbers(), batch=30.0, seed=3, accumulate=min(sizes) + 1).steps(Position(0, 0)))
+
+
 def test_one_pass_has_at_most_the_batches_asked_for_and_is_the_same_each_time():
     loader = Loader(dataset=Numbers(), batch=30.0, seed=3)
     whole, again, some = ([share.source.keys.tolist() for share in loader.once(most=n)] for n in (None, None, 3))
@@ -187,6 +214,18 @@ def test_the_held_out_split_never_moves_and_has_its_share():
     assert held_out("file 0", 1.0) and not held_out("file 0", 0.0)
     # Written down once: whoever changes the rule moves everybody's held-out split.
     assert [i for i in range(200) if held_out(f"file {i}", 0.05)] == GUARD
+
+
+def test_the_names_of_a_corpus_are_hashed_once_for_both_splits(monkeypatch):
+    names = [f"file {i}\udc80é" for i in range(1000)]
+    hashed = []
+    digest = data._digest
+    monkeypatch.setattr(data, "_digest", lambda name: hashed.append(name) or digest(name))
+    shares = (0.0, 0.02, 0.05, 1 - 2**-53, 1.0)
+    found = [all_held_out(list(names), share).tolist() for share in shares]
+    assert hashed == names
+    assert found == [[held_out(name, share) for name in names] for share in shares]
+    assert all_held_out([], 0.5).tolist() == []
 
 
 GUARD = [12, 13, 21, 25, 57, 74, 105, 119, 155, 172]

@@ -18,7 +18,7 @@ import torch
 from tokenizers import Tokenizer
 
 from ..ssl import hub
-from ..ssl.data import DataConfig, Dataset, Epoch, Item, held_out
+from ..ssl.data import DataConfig, Dataset, Epoch, Item, all_held_out
 from . import tokenizer as wordpiece
 from .documents import documents, files, sentences
 from .pairs import Shard, pair_table, plain_table
@@ -159,8 +159,7 @@ class TextDataset(Dataset):
     ) -> None:
         self.config, self.tokenizer, self.shard, self.names, self.bad = config, tokenizer, shard, names, bad
         wanted = split == "held_out"
-        kept = [i for i, name in enumerate(names) if held_out(name, config.held_out) == wanted]
-        self.documents = np.array(kept, dtype=np.int64)
+        self.documents = np.flatnonzero(all_held_out(names, config.held_out) == wanted)
         if len(shard.tokens) == 0:
             raise ValueError(f"{config.path} holds no text that can be read")
         if config.longest < 5:
