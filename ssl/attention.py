@@ -7,6 +7,7 @@ Shape letters: N real positions of all rows, H heads, d width of a head, G rows 
 import functools
 import inspect
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -41,7 +42,7 @@ def fused(rows: Rows, causal: bool, rate: float, dtype: torch.dtype, compiled: b
 
 @functools.cache
 def _uncompiled(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return torch.compiler.disable(run)
+    return cast(Callable[..., Tensor], torch.compiler.disable(run))
 
 
 def grouped(query: Tensor, key: Tensor, value: Tensor, rows: Rows, causal: bool, rate: float = 0.0) -> Tensor:
