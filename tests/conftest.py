@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small corpora of each kind, and what several files make their inputs from: uneven, the same on every machine."""
 
+import dataclasses
 import importlib.util
 import json
 import logging
@@ -8,7 +9,8 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -336,3 +338,55 @@ def squad_port() -> tuple[Tokenizer, ModuleType]:
     theirs.squad_convert_example_to_features_init(slow)
     logging.getLogger("transformers").setLevel(logging.CRITICAL)
     return load_tokenizer(folder), theirs
+
+
+PITCH = {"low": 120.0, "high": 900.0, "middle": 400.0}
+SMALL = {"steps": 40, "evaluations": 4, "batch": 8, "grid": (1e-2, 1e-3), "device": "cpu"}
+
+
+def tone(path: Path, label: str, seed: int, seconds: float = 0.4, rate: int = 16000, channels: int = 1) -> None:
+    """A file of a pitch that its label says, with noise."""
+    import soundfile
+
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(seconds * rate)) / rate
+    wave = 0.1 * np.sin(2 * np.pi * PITCH[label] * time) + 0.01 * rng.standard_normal(len(time))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.repeat(wave[:, None], channels, 1), rate)
+
+
+def intents(root: Path) -> Path:
+    """Fluent Speech Commands, small: the action is heard, object and location never change but once."""
+    for part, count in (("train", 12), ("valid", 4), ("test", 4)):
+        rows = [",path,speakerId,transcription,action,object,location"]
+        for i in range(count):
+            label = ("low", "high", "middle")[i % 3]
+            place = f"wavs/{part}/{i}.wav"
+            tone(root / place, label, i)
+            rows.append(f'{i},{place},s{i},"say, it",{label},{"lights" if i % 2 else "none"},none')
+        (root / "data").mkdir(exist_ok=True)
+        (root / "data" / f"{part}_data.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def of(config: Any, path: Path, **fields: object) -> Any:
+    """A task's settings for small data at `path`."""
+    data = dataclasses.replace(config.data, path=str(path))
+    return dataclasses.replace(config, **{**SMALL, "data": data, **fields})
+
+
+def run(
+    name: str, config: Any, out: Path, encoder: str = "fbank_no_cmvn", seeds: int = 2, beside: bool = False
+) -> tuple[list[Any], str]:
+    """The rows of a task, and what was said on the way."""
+    from pluri.benchmarks.superb import suite
+
+    lines: list[str] = []
+    rows = suite.evaluate({name: config}, encoder, seeds, beside, out, lines.append)
+    return rows, "\n".join(lines)
+
+
+@pytest.fixture(scope="session")
+def superb() -> SimpleNamespace:
+    """Tones that SUPERB's tasks can learn, settings that learn them within seconds, and a run of the suite."""
+    return SimpleNamespace(PITCH=PITCH, SMALL=SMALL, tone=tone, intents=intents, of=of, run=run)

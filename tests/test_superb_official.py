@@ -4,12 +4,9 @@
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 
 from pluri.benchmarks.encoders import load
-from pluri.benchmarks.superb import suite
 from pluri.benchmarks.superb.clips import Clips
 from pluri.benchmarks.superb.layouts.published import COUNTS, Count
 from pluri.benchmarks.superb.layouts.speech_commands import KEYWORDS, NOISE, part_of
@@ -17,54 +14,16 @@ from pluri.benchmarks.superb.predictions import read_intents, read_pairs
 from pluri.benchmarks.superb.swept import submission
 from pluri.benchmarks.superb.utterance.tasks import EmotionConfig, IntentConfig, KeywordConfig
 
-PITCH = {"low": 120.0, "high": 900.0, "middle": 400.0}
-
-
-def tone(path, label, seed, seconds=0.4, rate=16000, channels=1):
-    rng = np.random.default_rng(seed)
-    time = np.arange(round(seconds * rate)) / rate
-    wave = 0.1 * np.sin(2 * np.pi * PITCH[label] * time) + 0.01 * rng.standard_normal(len(time))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, np.repeat(wave[:, None], channels, 1), rate)
-
-
-SMALL = {"steps": 40, "evaluations": 4, "batch": 8, "grid": (1e-2, 1e-3), "device": "cpu"}
-
-
-def of(config, path, **fields):
-    data = dataclasses.replace(config.data, path=str(path))
-    return dataclasses.replace(config, **{**SMALL, "data": data, **fields})
-
-
-def run(name, config, out, encoder="fbank_no_cmvn", seeds=2, beside=False):
-    lines = []
-    rows = suite.evaluate({name: config}, encoder, seeds, beside, out, lines.append)
-    return rows, "\n".join(lines)
-
-
-def intents(root):
-    """Fluent Speech Commands, small: the action is heard, object and location never change but once."""
-    for part, count in (("train", 12), ("valid", 4), ("test", 4)):
-        rows = [",path,speakerId,transcription,action,object,location"]
-        for i in range(count):
-            label = ("low", "high", "middle")[i % 3]
-            place = f"wavs/{part}/{i}.wav"
-            tone(root / place, label, i)
-            rows.append(f'{i},{place},s{i},"say, it",{label},{"lights" if i % 2 else "none"},none')
-        (root / "data").mkdir(exist_ok=True)
-        (root / "data" / f"{part}_data.csv").write_text("\n".join(rows) + "\n")
-    return root
-
 
 def whole(monkeypatch, task, count):
     """Lets a small tree count as all that is published."""
     monkeypatch.setitem(COUNTS, task, Count((count,), "this test"))
 
 
-def test_intents_are_right_when_all_three_slots_are(tmp_path, monkeypatch):
+def test_intents_are_right_when_all_three_slots_are(superb, tmp_path, monkeypatch):
     whole(monkeypatch, "ic", 4)
-    config = of(IntentConfig(), intents(tmp_path / "data"))
-    rows, _ = run("superb/ic", config, tmp_path / "out")
+    config = superb.of(IntentConfig(), superb.intents(tmp_path / "data"))
+    rows, _ = superb.run("superb/ic", config, tmp_path / "out")
     figures = rows[0].each[0]
     assert {"accuracy", "action", "object", "location", "dev"} == figures.keys() and figures["location"] == 1.0
     said = read_intents(next((tmp_path / "out" / "predictions").iterdir()) / "predict" / "ic_public" / "predict.csv")
@@ -73,22 +32,24 @@ def test_intents_are_right_when_all_three_slots_are(tmp_path, monkeypatch):
     assert (next((tmp_path / "out" / "predictions").iterdir()) / "predict.zip").is_file()
 
 
-def speech_commands(root):
+def speech_commands(superb, root):
     """v0.01 and its test archive, small: words are tones, noise is 10 s long."""
     corpus, archive = root / "speech_commands_v0.01", root / "speech_commands_test_set_v0.01"
     for word in ("yes", "no", "bird"):
         for i in range(40):
-            tone(corpus / word / f"{i:08x}_nohash_0.wav", {"yes": "low", "no": "high", "bird": "middle"}[word], i, 0.1)
+            superb.tone(
+                corpus / word / f"{i:08x}_nohash_0.wav", {"yes": "low", "no": "high", "bird": "middle"}[word], i, 0.1
+            )
     for i in range(2):
-        tone(corpus / NOISE / f"noise{i}.wav", "middle", i, 10.0)
+        superb.tone(corpus / NOISE / f"noise{i}.wav", "middle", i, 10.0)
     for i, label in enumerate(KEYWORDS.values):
-        tone(archive / label / f"{i:08x}_nohash_0.wav", "low", i, 0.1)
+        superb.tone(archive / label / f"{i:08x}_nohash_0.wav", "low", i, 0.1)
     return root
 
 
-def test_part_of_a_corpus_is_compared_with_nothing(tmp_path, monkeypatch):
-    root = intents(tmp_path / "data")
-    rows, _ = run("superb/ic", of(IntentConfig(), root, steps=1), tmp_path / "out", seeds=1)
+def test_part_of_a_corpus_is_compared_with_nothing(superb, tmp_path, monkeypatch):
+    root = superb.intents(tmp_path / "data")
+    rows, _ = superb.run("superb/ic", superb.of(IntentConfig(), root, steps=1), tmp_path / "out", seeds=1)
     assert rows[0].protocol.startswith("incomplete data: 4 of 3793 test clips; SUPERB")
     written = Path(rows[0].chosen[0]["predictions"])
     assert [path.name for path in written.iterdir()] == ["ic.txt"]  # nothing to hand in
@@ -98,23 +59,23 @@ def test_part_of_a_corpus_is_compared_with_nothing(tmp_path, monkeypatch):
     whole(monkeypatch, "ic", 4)
     assert IntentConfig(data=dataclasses.replace(IntentConfig().data, path=str(root))).folds()[0].official
     (root / "wavs" / "train" / "1.wav").unlink()
-    (fold,) = of(IntentConfig(), root).folds()
+    (fold,) = superb.of(IntentConfig(), root).folds()
     assert not fold.official and fold.parts.protocol.startswith("incomplete data: 1 clips of train and dev missing; ")
-    (fold,) = of(KeywordConfig(), speech_commands(tmp_path / "ks")).folds()
+    (fold,) = superb.of(KeywordConfig(), speech_commands(superb, tmp_path / "ks")).folds()
     assert not fold.official and fold.parts.protocol.startswith("incomplete data: 12 of 3081 test clips; ")
 
 
-def test_keywords_follow_superb_with_its_test_archive(tmp_path, monkeypatch):
+def test_keywords_follow_superb_with_its_test_archive(superb, tmp_path, monkeypatch):
     whole(monkeypatch, "ks", 12)
-    root = speech_commands(tmp_path / "data")
-    config = of(KeywordConfig(), root, crops=4)
+    root = speech_commands(superb, tmp_path / "data")
+    config = superb.of(KeywordConfig(), root, crops=4)
     (fold,) = config.folds()
     assert fold.official and len(fold.parts.test) == 12
     clips = Clips(config.gain)
     config.prepare(fold, clips)
     noise = [piece for piece in clips.pieces if NOISE in str(piece.path)]
     assert len(noise) == 8 and {round(piece.end - piece.start, 6) for piece in noise} == {1.0}  # shared by both parts
-    rows, said = run("superb/ks", config, tmp_path / "out", seeds=1)
+    rows, said = superb.run("superb/ks", config, tmp_path / "out", seeds=1)
     assert (
         rows[0].protocol.startswith("SUPERB") and "drawn with replacement" in said and "one of 4 fixed seconds" in said
     )
@@ -124,9 +85,9 @@ def test_keywords_follow_superb_with_its_test_archive(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("change", ["folder", "archive", "word"])
-def test_another_version_of_speech_commands_is_not_the_leaderboards(tmp_path, change, monkeypatch):
+def test_another_version_of_speech_commands_is_not_the_leaderboards(superb, tmp_path, change, monkeypatch):
     whole(monkeypatch, "ks", 12)
-    root = speech_commands(tmp_path / "data")
+    root = speech_commands(superb, tmp_path / "data")
     corpus, archive = root / "speech_commands_v0.01", root / "speech_commands_test_set_v0.01"
     if change == "folder":
         corpus = corpus.rename(root / "commands")
@@ -138,13 +99,13 @@ def test_another_version_of_speech_commands_is_not_the_leaderboards(tmp_path, ch
     assert not KeywordConfig(data=data).folds()[0].official
 
 
-def test_predictions_of_other_settings_or_weights_lie_apart(tmp_path, monkeypatch):
+def test_predictions_of_other_settings_or_weights_lie_apart(superb, tmp_path, monkeypatch):
     whole(monkeypatch, "ic", 4)
-    root = intents(tmp_path / "data")
-    config = of(IntentConfig(), root, steps=2)
+    root = superb.intents(tmp_path / "data")
+    config = superb.of(IntentConfig(), root, steps=2)
 
     def to(config, encoder="fbank_no_cmvn"):
-        rows, _ = run("superb/ic", config, tmp_path / "out", encoder, seeds=1)
+        rows, _ = superb.run("superb/ic", config, tmp_path / "out", encoder, seeds=1)
         return Path(rows[0].chosen[0]["predictions"])
 
     first = to(config)
@@ -156,8 +117,8 @@ def test_predictions_of_other_settings_or_weights_lie_apart(tmp_path, monkeypatc
     )  # tasks of one run are packed together
 
 
-def test_clean_keywords_have_noise_of_their_own_for_dev_and_count_each_class_alike(tmp_path):
-    config = of(KeywordConfig(protocol="clean"), speech_commands(tmp_path / "data"), crops=4)
+def test_clean_keywords_have_noise_of_their_own_for_dev_and_count_each_class_alike(superb, tmp_path):
+    config = superb.of(KeywordConfig(protocol="clean"), speech_commands(superb, tmp_path / "data"), crops=4)
     (fold,) = config.folds()
     noise = fold.parts.train[-1]
     train, dev = config.pieces("train", noise), config.pieces("dev", noise)

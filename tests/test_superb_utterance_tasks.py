@@ -29,64 +29,29 @@ from pluri.benchmarks.superb.utterances import Utterance
 
 DATA = Path(os.environ.get("PLURI_TRIAL_DATA", "")) / "speech"
 real = pytest.mark.skipif("PLURI_TRIAL_DATA" not in os.environ, reason="needs the trial data")
-PITCH = {"low": 120.0, "high": 900.0, "middle": 400.0}
 
 
-def tone(path, label, seed, seconds=0.4, rate=16000, channels=1):
-    rng = np.random.default_rng(seed)
-    time = np.arange(round(seconds * rate)) / rate
-    wave = 0.1 * np.sin(2 * np.pi * PITCH[label] * time) + 0.01 * rng.standard_normal(len(time))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, np.repeat(wave[:, None], channels, 1), rate)
-
-
-def manifest(folder, column="label"):
+def manifest(superb, folder, column="label"):
     """20 tones; every other one is stereo at 8 kHz."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [("path", column, "split")]
     for i in range(20):
         label = ("low", "high")[i % 2]
-        tone(folder / f"{i}.wav", label, i, 0.3 + 0.01 * i, *((8000, 2) if i % 4 < 2 else (16000, 1)))
+        superb.tone(folder / f"{i}.wav", label, i, 0.3 + 0.01 * i, *((8000, 2) if i % 4 < 2 else (16000, 1)))
         rows.append((f"{i}.wav", label, "test" if i > 14 else "dev" if i > 10 else "train"))
     path = folder / "clips.tsv"
     path.write_text("".join("\t".join(row) + "\n" for row in rows))
     return path
 
 
-def intents(root):
-    """Fluent Speech Commands, small: the action is heard, object and location never change but once."""
-    for part, count in (("train", 12), ("valid", 4), ("test", 4)):
-        rows = [",path,speakerId,transcription,action,object,location"]
-        for i in range(count):
-            label = ("low", "high", "middle")[i % 3]
-            place = f"wavs/{part}/{i}.wav"
-            tone(root / place, label, i)
-            rows.append(f'{i},{place},s{i},"say, it",{label},{"lights" if i % 2 else "none"},none')
-        (root / "data").mkdir(exist_ok=True)
-        (root / "data" / f"{part}_data.csv").write_text("\n".join(rows) + "\n")
-    return root
-
-
-SMALL = {"steps": 40, "evaluations": 4, "batch": 8, "grid": (1e-2, 1e-3), "device": "cpu"}
-
-
-def of(config, path, **fields):
-    data = dataclasses.replace(config.data, path=str(path))
-    return dataclasses.replace(config, **{**SMALL, "data": data, **fields})
-
-
-def run(name, config, out, encoder="fbank_no_cmvn", seeds=2, beside=False):
-    lines = []
-    rows = suite.evaluate({name: config}, encoder, seeds, beside, out, lines.append)
-    return rows, "\n".join(lines)
-
-
-def test_tones_are_told_apart_and_everything_is_written(tmp_path):
-    rows, said = run("superb/sid", of(SpeakerConfig(), manifest(tmp_path / "data")), tmp_path / "out")
+def test_tones_are_told_apart_and_everything_is_written(superb, tmp_path):
+    rows, said = superb.run(
+        "superb/sid", superb.of(SpeakerConfig(), manifest(superb, tmp_path / "data")), tmp_path / "out"
+    )
     (row,) = rows
     assert row.scores["accuracy"] == 1.0 and row.main == "accuracy" and row.split == "test" and row.seeds == [0, 1]
     chosen = row.chosen[0]
-    assert chosen["lr"] in SMALL["grid"] and [cell["lr"] for cell in chosen["grid"]] == [1e-2, 1e-3]
+    assert chosen["lr"] in superb.SMALL["grid"] and [cell["lr"] for cell in chosen["grid"]] == [1e-2, 1e-3]
     assert all(
         len(cell["each"]) == 2 and {"dev", "accuracy", "seed"} <= cell["each"][0].keys() for cell in chosen["grid"]
     )
@@ -98,10 +63,10 @@ def test_tones_are_told_apart_and_everything_is_written(tmp_path):
     assert "store: 20 clips" in said and "40 steps of 8 (published: 200000)" in said
 
 
-def test_a_second_call_repeats_nothing_and_a_cut_off_one_ends_with_the_same_row(tmp_path, monkeypatch):
-    config = of(KeywordConfig(), manifest(tmp_path / "data"))
-    rows, _ = run("superb/ks", config, tmp_path / "out")
-    again, said = run("superb/ks", config, tmp_path / "out")
+def test_a_second_call_repeats_nothing_and_a_cut_off_one_ends_with_the_same_row(superb, tmp_path, monkeypatch):
+    config = superb.of(KeywordConfig(), manifest(superb, tmp_path / "data"))
+    rows, _ = superb.run("superb/ks", config, tmp_path / "out")
+    again, said = superb.run("superb/ks", config, tmp_path / "out")
     assert "store:" not in said
     assert dataclasses.replace(again[0], seconds=0.0) == dataclasses.replace(rows[0], seconds=0.0)
     through, calls = Reading.__call__, []
@@ -115,45 +80,53 @@ def test_a_second_call_repeats_nothing_and_a_cut_off_one_ends_with_the_same_row(
     monkeypatch.setattr(Reading, "__call__", cut)
     small = dataclasses.replace(config, store=StoreConfig(seconds=1.0))
     with pytest.raises(KeyboardInterrupt):
-        run("superb/ks", small, tmp_path / "other")
-    third, _ = run("superb/ks", small, tmp_path / "other")
+        superb.run("superb/ks", small, tmp_path / "other")
+    third, _ = superb.run("superb/ks", small, tmp_path / "other")
     assert third[0].each == rows[0].each and third[0].chosen[0]["grid"] == rows[0].chosen[0]["grid"]
 
 
-def test_online_and_stored_states_give_the_same_predictions(tmp_path):
-    config = of(SpeakerConfig(), manifest(tmp_path / "data"), steps=10)
-    stored, _ = run("superb/sid", dataclasses.replace(config, store=StoreConfig(dtype="fp32")), tmp_path / "a")
-    online, said = run("superb/sid", dataclasses.replace(config, store=StoreConfig(gigabytes=0.0)), tmp_path / "b")
+def test_online_and_stored_states_give_the_same_predictions(superb, tmp_path):
+    config = superb.of(SpeakerConfig(), manifest(superb, tmp_path / "data"), steps=10)
+    stored, _ = superb.run("superb/sid", dataclasses.replace(config, store=StoreConfig(dtype="fp32")), tmp_path / "a")
+    online, said = superb.run(
+        "superb/sid", dataclasses.replace(config, store=StoreConfig(gigabytes=0.0)), tmp_path / "b"
+    )
     assert "runs online" in said and any("online" in note for note in online[0].chosen[0]["notes"])
     assert online[0].each == stored[0].each and not list((tmp_path / "b").rglob("*.bin"))
 
 
 @pytest.mark.parametrize("task", ["sid", "ks", "ic", "er"])
-def test_a_clip_alone_and_in_a_padded_batch_gets_the_same_prediction(tmp_path, task):
+def test_a_clip_alone_and_in_a_padded_batch_gets_the_same_prediction(superb, tmp_path, task):
     config = {"sid": SpeakerConfig, "ks": KeywordConfig, "ic": IntentConfig, "er": EmotionConfig}[task]()
-    config = of(config, intents(tmp_path / "data") if task == "ic" else manifest(tmp_path / "data"))
+    config = superb.of(
+        config, superb.intents(tmp_path / "data") if task == "ic" else manifest(superb, tmp_path / "data")
+    )
     found = []
     for seconds in (0.01, 60.0):  # each clip in a batch of its own, and all of them in one
         changed = dataclasses.replace(config, store=StoreConfig(dtype="fp32", seconds=seconds))
-        rows, _ = run(f"superb/{task}", changed, tmp_path / f"{seconds}", "random:speech/wav2vec2_tiny")
+        rows, _ = superb.run(f"superb/{task}", changed, tmp_path / f"{seconds}", "random:speech/wav2vec2_tiny")
         (kept,) = (tmp_path / f"{seconds}").rglob("predictions.json")
         found.append((rows[0].each, json.loads(kept.read_text())["said"]))
     assert found[0] == found[1]
 
 
-def test_epochs_that_flow_into_one_another_are_noted_where_there_are_epochs(tmp_path):
-    path = manifest(tmp_path / "data")
-    for config in (of(SpeakerConfig(), path), of(EmotionConfig(), path), of(SpeakerConfig(), path, longest=0.1)):
+def test_epochs_that_flow_into_one_another_are_noted_where_there_are_epochs(superb, tmp_path):
+    path = manifest(superb, tmp_path / "data")
+    for config in (
+        superb.of(SpeakerConfig(), path),
+        superb.of(EmotionConfig(), path),
+        superb.of(SpeakerConfig(), path, longest=0.1),
+    ):
         assert ACROSS in config.notes(config.folds())
-    config = of(IntentConfig(), intents(tmp_path / "intents"))
+    config = superb.of(IntentConfig(), superb.intents(tmp_path / "intents"))
     assert config.notes(config.folds()) == [ACROSS]
-    config = of(KeywordConfig(), path)
+    config = superb.of(KeywordConfig(), path)
     assert ACROSS not in config.notes(config.folds())  # drawn with replacement
 
 
-def test_an_encoder_s_layers_have_shares_and_its_twin_stands_beside_it(tmp_path):
-    config = of(SpeakerConfig(), manifest(tmp_path / "data"), steps=10)
-    rows, _ = run("superb/sid", config, tmp_path / "out", "random:speech/mockingjay_tiny", beside=True)
+def test_an_encoder_s_layers_have_shares_and_its_twin_stands_beside_it(superb, tmp_path):
+    config = superb.of(SpeakerConfig(), manifest(superb, tmp_path / "data"), steps=10)
+    rows, _ = superb.run("superb/sid", config, tmp_path / "out", "random:speech/mockingjay_tiny", beside=True)
     twin = "random twin of random-speech-mockingjay_tiny"
     assert [row.encoder for row in rows] == ["random:speech/mockingjay_tiny", twin, "fbank_no_cmvn"]
     shares = rows[0].chosen[0]["layers"]
@@ -162,42 +135,44 @@ def test_an_encoder_s_layers_have_shares_and_its_twin_stands_beside_it(tmp_path)
     assert (tmp_path / "out" / "index.html").read_text().count("<img") == 5
 
 
-def test_what_no_prediction_file_can_hold_is_found_before_training(tmp_path):
+def test_what_no_prediction_file_can_hold_is_found_before_training(superb, tmp_path):
     (tmp_path / "own").mkdir()
     rows = ['"path", action,object,location,split']
     for i, split in enumerate(["train"] * 6 + ["dev"] * 3 + ["test"] * 3):
-        tone(tmp_path / "own" / f"{i}, a.wav", ("low", "high")[i % 2], i)
+        superb.tone(tmp_path / "own" / f"{i}, a.wav", ("low", "high")[i % 2], i)
         rows.append(f'"{i}, a.wav",{("off", chr(34) + "switch, on " + chr(34))[i % 2]}, it ,here,{split}')
     (tmp_path / "own" / "m.csv").write_text("\n".join(rows) + "\n")
-    made, _ = run("superb/ic", of(IntentConfig(), tmp_path / "own" / "m.csv", steps=1), tmp_path / "out", seeds=1)
+    made, _ = superb.run(
+        "superb/ic", superb.of(IntentConfig(), tmp_path / "own" / "m.csv", steps=1), tmp_path / "out", seeds=1
+    )
     said = read_intents(Path(made[0].chosen[0]["predictions"]) / "ic.txt")
     assert list(said) == [f"{i},_a.wav" for i in (9, 10, 11)] and {one[1:] for one in said.values()} == {("it", "here")}
-    path = manifest(tmp_path / "data")
+    path = manifest(superb, tmp_path / "data")
     path.write_text(path.read_text().replace("\thigh\t", "\thigh \t"))
-    made, _ = run("superb/ks", of(KeywordConfig(), path, steps=1), tmp_path / "out", seeds=1)
+    made, _ = superb.run("superb/ks", superb.of(KeywordConfig(), path, steps=1), tmp_path / "out", seeds=1)
     assert set(read_pairs(Path(made[0].chosen[0]["predictions"]) / "ks.txt").values()) <= {"low", "high"}
     for i in range(9):
-        tone(tmp_path / "fsdd" / "recordings" / f"0_john smith_{i}.wav", "low", i, 0.1)
+        superb.tone(tmp_path / "fsdd" / "recordings" / f"0_john smith_{i}.wav", "low", i, 0.1)
     with pytest.raises(ValueError, match=r"0_john smith_0.wav: '0_john smith_0' cannot be a name there"):
-        of(KeywordConfig(), tmp_path / "fsdd").folds()
+        superb.of(KeywordConfig(), tmp_path / "fsdd").folds()
 
 
-def test_intents_of_a_manifest_without_actions_are_its_labels(tmp_path):
-    config = of(IntentConfig(), manifest(tmp_path / "data"), steps=1)
-    rows, said = run("superb/ic", config, tmp_path / "out", seeds=1)
+def test_intents_of_a_manifest_without_actions_are_its_labels(superb, tmp_path):
+    config = superb.of(IntentConfig(), manifest(superb, tmp_path / "data"), steps=1)
+    rows, said = superb.run("superb/ic", config, tmp_path / "out", seeds=1)
     assert {"accuracy", "dev"} <= rows[0].scores.keys() and "an intent is the one label of a clip" in said
     assert len(read_pairs(Path(rows[0].chosen[0]["predictions"]) / "ic.txt")) == 5
     with pytest.raises(ValueError, match="no object and no location"):
-        of(IntentConfig(), manifest(tmp_path / "other", "action")).folds()
+        superb.of(IntentConfig(), manifest(superb, tmp_path / "other", "action")).folds()
 
 
-def test_a_baseline_that_is_called_as_another_of_s3prls_is_told_apart(tmp_path):
-    config = of(SpeakerConfig(), manifest(tmp_path / "data"), steps=1)
+def test_a_baseline_that_is_called_as_another_of_s3prls_is_told_apart(superb, tmp_path):
+    config = superb.of(SpeakerConfig(), manifest(superb, tmp_path / "data"), steps=1)
     for encoder, other in (("fbank", "fbank_cmvn"), ("mfcc", "mfcc_cmvn")):
-        rows, said = run("superb/sid", config, tmp_path / "out", encoder, seeds=1)
+        rows, said = superb.run("superb/sid", config, tmp_path / "out", encoder, seeds=1)
         (note,) = [note for note in rows[0].chosen[0]["notes"] if note.startswith(f"{encoder} is pluri's")]
         assert other in note and note in said and f"({load(encoder).front_end.width})" in note
-    rows, _ = run("superb/sid", config, tmp_path / "out", "fbank_cmvn", seeds=1)
+    rows, _ = superb.run("superb/sid", config, tmp_path / "out", "fbank_cmvn", seeds=1)
     assert not any("is pluri's" in note for note in rows[0].chosen[0]["notes"])
 
 
@@ -208,12 +183,12 @@ def test_long_training_clips_of_sid_are_cut_and_others_are_whole():
     assert config.pieces("test", clip) == [clip] and len(config.pieces("train", clip._replace(end=8.0))) == 1
 
 
-def test_emotions_are_the_mean_over_folds(tmp_path):
+def test_emotions_are_the_mean_over_folds(superb, tmp_path):
     root = tmp_path / "data"
     for speaker in ("03", "08", "09"):
         for i, (emotion, label) in enumerate((("W", "low"), ("T", "high"), ("F", "middle"))):
-            tone(root / "wav" / f"{speaker}a0{i}{emotion}a.wav", label, i)
-    rows, said = run("superb/er", of(EmotionConfig(), root), tmp_path / "out")
+            superb.tone(root / "wav" / f"{speaker}a0{i}{emotion}a.wav", label, i)
+    rows, said = superb.run("superb/er", superb.of(EmotionConfig(), root), tmp_path / "out")
     folds = rows[0].chosen[0]["folds"]
     assert list(folds) == ["fold1", "fold2", "fold3"] and "mean of 3 folds" in said
     for seed in range(2):
@@ -225,88 +200,91 @@ def test_emotions_are_the_mean_over_folds(tmp_path):
     assert names == {"er_fold1.txt", "er_fold2.txt", "er_fold3.txt"}
 
 
-def test_no_score_without_a_sweep_unless_a_rate_is_given(tmp_path):
+def test_no_score_without_a_sweep_unless_a_rate_is_given(superb, tmp_path):
     with pytest.raises(ValueError, match="is no sweep: name one by --lr"):
         KeywordConfig(grid=(1e-3,))
-    config = of(KeywordConfig(), manifest(tmp_path / "data"), lr=1e-2, steps=4)
-    rows, said = run("superb/ks", config, tmp_path / "out", seeds=1)
+    config = superb.of(KeywordConfig(), manifest(superb, tmp_path / "data"), lr=1e-2, steps=4)
+    rows, said = superb.run("superb/ks", config, tmp_path / "out", seeds=1)
     assert "lr 0.01 as given, no sweep" in said and rows[0].chosen[0]["by"] == "given"
 
 
 @pytest.mark.parametrize("spoil", ["train", "test", "missing"])
-def test_clips_that_cannot_be_read_are_named_in_one_line(tmp_path, spoil):
-    path = manifest(tmp_path / "data")
+def test_clips_that_cannot_be_read_are_named_in_one_line(superb, tmp_path, spoil):
+    path = manifest(superb, tmp_path / "data")
     clip = path.parent / {"train": "3.wav", "test": "16.wav", "missing": "16.wav"}[spoil]
     wave, rate = soundfile.read(clip)
     clip.unlink()
     if spoil != "missing":
         wave[100] = np.nan
         soundfile.write(clip, wave, rate, subtype="FLOAT")
-    config = of(SpeakerConfig(), path, steps=2)
+    config = superb.of(SpeakerConfig(), path, steps=2)
     with pytest.raises(ValueError) as error:
-        run("superb/sid", config, tmp_path / "out")
+        superb.run("superb/sid", config, tmp_path / "out")
     assert str(clip) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_one_bad_clip_among_many_is_left_out_and_counted(tmp_path):
-    path = manifest(tmp_path / "data")
+def test_one_bad_clip_among_many_is_left_out_and_counted(superb, tmp_path):
+    path = manifest(superb, tmp_path / "data")
     text = path.read_text()
     for i in range(100, 120):
-        tone(path.parent / f"{i}.wav", "low", i, 0.1)
+        superb.tone(path.parent / f"{i}.wav", "low", i, 0.1)
         text += f"{i}.wav\tlow\ttrain\n"
     path.write_text(text)
     wave, rate = soundfile.read(path.parent / "100.wav")
     soundfile.write(path.parent / "100.wav", wave * np.inf, rate, subtype="FLOAT")
-    rows, said = run("superb/sid", of(SpeakerConfig(), path, steps=2), tmp_path / "out")
+    rows, said = superb.run("superb/sid", superb.of(SpeakerConfig(), path, steps=2), tmp_path / "out")
     assert rows[0].chosen[0]["bad"] == 1 and "1 items could not be read" in said
 
 
-def test_labels_that_training_never_sees_are_named(tmp_path):
-    path = manifest(tmp_path / "data")
+def test_labels_that_training_never_sees_are_named(superb, tmp_path):
+    path = manifest(superb, tmp_path / "data")
     path.write_text(path.read_text().replace("19.wav\thigh", "19.wav\tshrill"))
     with pytest.raises(ValueError, match="line 21: no row for training has the label 'shrill'"):
-        run("superb/sid", of(SpeakerConfig(), path), tmp_path / "out")
+        superb.run("superb/sid", superb.of(SpeakerConfig(), path), tmp_path / "out")
 
 
-def test_a_folder_of_something_else_is_said_to_be_that(tmp_path):
+def test_a_folder_of_something_else_is_said_to_be_that(superb, tmp_path):
     for config in (KeywordConfig(), IntentConfig(), SpeakerConfig(), EmotionConfig()):
         with pytest.raises(MissingFiles, match="holds none of what the task can read"):
-            of(config, tmp_path).folds()
+            superb.of(config, tmp_path).folds()
         with pytest.raises(ValueError, match="no data named: set --data.path"):
             config.folds()
         with pytest.raises(ValueError, match="is missing"):
-            of(config, tmp_path / "nowhere").folds()
+            superb.of(config, tmp_path / "nowhere").folds()
 
 
-def test_a_suite_leaves_out_the_tasks_whose_files_are_not_there(tmp_path):
+def test_a_suite_leaves_out_the_tasks_whose_files_are_not_there(superb, tmp_path):
     root = tmp_path / "data"
     for i in range(4):
-        tone(root / "recordings" / f"{i % 2}_{'ab'[i % 2]}_{9 - i}.wav", ("low", "high")[i % 2], i)
+        superb.tone(root / "recordings" / f"{i % 2}_{'ab'[i % 2]}_{9 - i}.wav", ("low", "high")[i % 2], i)
     for i in range(4):
-        tone(root / "recordings" / f"{i % 2}_{'ab'[i % 2]}_{i // 2 * 5}.wav", ("low", "high")[i % 2], i)
+        superb.tone(root / "recordings" / f"{i % 2}_{'ab'[i % 2]}_{i // 2 * 5}.wav", ("low", "high")[i % 2], i)
     for i in range(2):
-        tone(root / "recordings" / f"{i}_{'ab'[i]}_5.wav", ("low", "high")[i], i)
+        superb.tone(root / "recordings" / f"{i}_{'ab'[i]}_5.wav", ("low", "high")[i], i)
     lines = []
     names = ("superb/ks", "superb/ic", "superb/sid", "superb/er")
     assert {name: tasks.TASKS[name]() for name in names}.items() <= tasks.find("superb").items()
     known = (KeywordConfig(), IntentConfig(), SpeakerConfig(), EmotionConfig())
-    configs = {name: of(config, root, steps=2) for name, config in zip(names, known, strict=True)}
+    configs = {name: superb.of(config, root, steps=2) for name, config in zip(names, known, strict=True)}
     rows = suite.evaluate(configs, "fbank", 1, False, tmp_path / "out", lines.append)
     assert [row.task for row in rows] == ["superb/ks", "superb/sid"]
     assert [line.split(":")[0] for line in lines if "left out" in line] == ["superb/ic", "superb/er"]
 
 
-def test_all_data_are_read_before_anything_is_trained_and_a_manifest_serves_the_tasks_that_it_can(tmp_path):
-    path, lines = manifest(tmp_path / "data"), []
-    configs = {"superb/sid": of(SpeakerConfig(), path, steps=2), "superb/sf": of(SlotConfig(), path, steps=2)}
+def test_all_data_are_read_before_anything_is_trained_and_a_manifest_serves_the_tasks_that_it_can(superb, tmp_path):
+    path, lines = manifest(superb, tmp_path / "data"), []
+    configs = {
+        "superb/sid": superb.of(SpeakerConfig(), path, steps=2),
+        "superb/sf": superb.of(SlotConfig(), path, steps=2),
+    }
     configs["superb/asv"] = dataclasses.replace(VerificationConfig(), data=TrialCorpusConfig(path=str(path)))
     rows = suite.evaluate(configs, "fbank", 1, False, tmp_path / "out", lines.append)
     assert [row.task for row in rows] == ["superb/sid"]
     assert "superb/sf: left out" in lines[0] and "no text and no tags" in lines[0]
     assert "superb/asv: left out" in lines[1] and "verification needs other speakers there" in lines[1]
-    root = intents(tmp_path / "intents")
+    root = superb.intents(tmp_path / "intents")
     (root / "data" / "test_data.csv").write_text("no,such,columns\n1,2,3\n")
-    broken = {"superb/sid": configs["superb/sid"], "superb/ic": of(IntentConfig(), root, steps=2)}
+    broken = {"superb/sid": configs["superb/sid"], "superb/ic": superb.of(IntentConfig(), root, steps=2)}
     with pytest.raises(ValueError, match="test_data.csv"):  # a corpus that is there, and cannot be used
         suite.evaluate(broken, "fbank", 1, False, tmp_path / "new", lines.append)
     assert not (tmp_path / "new").exists()
@@ -315,17 +293,17 @@ def test_all_data_are_read_before_anything_is_trained_and_a_manifest_serves_the_
 
 
 @real
-def test_the_command_scores_fsdd_at_8_khz(tmp_path):
+def test_the_command_scores_fsdd_at_8_khz(superb, tmp_path):
     root = tmp_path / "data"
     for path in sorted((DATA / "fsdd" / "recordings").glob("[01]_*_?.wav")):
         (root / "recordings").mkdir(parents=True, exist_ok=True)
         shutil.copy(path, root / "recordings")
-    rows, _ = run("superb/ks", of(KeywordConfig(), root, steps=60), tmp_path / "out", seeds=1)
+    rows, _ = superb.run("superb/ks", superb.of(KeywordConfig(), root, steps=60), tmp_path / "out", seeds=1)
     assert rows[0].scores["accuracy"] > 0.6
 
 
-def test_the_command_line_takes_the_settings_and_refuses_an_encoder_of_text(tmp_path, small_bert):
-    path = manifest(tmp_path / "data")
+def test_the_command_line_takes_the_settings_and_refuses_an_encoder_of_text(superb, tmp_path, small_bert):
+    path = manifest(superb, tmp_path / "data")
     place = Path(__file__).resolve().parents[1] / ".typing"
     command = [sys.executable, "-m", "pluri", "evaluate", "superb/ks", str(small_bert), "--data.path", str(path)]
     done = subprocess.run(
