@@ -56,7 +56,8 @@ def _help() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"pluri: {' '.join(message.split())}", file=sys.stderr)
+    for line in message.splitlines():
+        print(f"pluri: {' '.join(line.split())}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -49,7 +49,7 @@ def start(name: str) -> Start:
         weights = checkpoint.load_weights(newest) if newest is not None else {}
         pooler = _below(weights, "pooler.")
     elif modality(backbone) == "text" and not name.startswith("random:"):
-        _, weights = published.read(folder if (folder / published.CONFIG).is_file() else _from_hub(name))
+        _, weights = published.read(folder if (folder / published.CONFIG).is_file() else from_hub(name))
         pooler = _below(weights, "pooler.dense.") or _below(weights, "bert.pooler.dense.")
     return Start(name, backbone, pooler or None)
 
@@ -89,12 +89,12 @@ def load(name: str | Path) -> Backbone:
     if (folder / FILE).is_file():
         return load_backbone(folder)
     if not (folder / published.CONFIG).is_file():
-        folder = _from_hub(name)
+        folder = from_hub(name)
     return _from_hf(folder)
 
 
-def _from_hub(name: str) -> Path:
-    """A model's files from the hub, or from its cache."""
+def from_hub(name: str) -> Path:
+    """A model's files from the hub, or from its cache. Raises ValueError if there is none of this name."""
     known = f"a run directory, a Hugging Face folder or hub name, random:RECIPE, s3prl:NAME, {', '.join(RAW)}"
     wrong = f"no encoder {name}: name one of {known}"
     if name.count("/") != 1 or Path(name).exists() or Path(name).parent.is_dir():  # a local path, perhaps mistyped

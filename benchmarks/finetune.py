@@ -7,11 +7,11 @@ Several settings and seeds, and the choice among them, stand in `grid.py`.
 import dataclasses
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
-from ..ssl.config import Config
+from ..ssl.config import Config, to_dict
 from ..ssl.data import Dataset, Loader
 from ..ssl.optim import OptimizerConfig, ScheduleConfig
 from ..ssl.recipe import LoopConfig, Training
@@ -62,8 +62,17 @@ class Setting(Config):
 class TunedConfig(Config, ABC):
     """Settings of a task for which the whole network is trained, and of its protocol."""
 
+    tests_later: ClassVar[bool] = False  # whether finished runs may be tested on files that were not there then
+
     # Fine-tuning runs are short: a checkpoint now and then, none when the run is done.
     loop: LoopConfig = LoopConfig(workers=0, keep=0)
+
+    def meant(self) -> dict[str, Any]:
+        """The settings that a run's outcome depends on. Where the data are is none of them: what they are counts."""
+        settings = to_dict(self)
+        settings["loop"] = {name: settings["loop"][name] for name in ("precision", "buckets")}
+        settings.get("data", {}).pop("path", None)
+        return settings
 
     @abstractmethod
     def settings(self) -> list[Setting]:

@@ -6,16 +6,18 @@ written last). FOLDER/best.safetensors is the network that did best on the dev s
 """
 
 import copy
+import dataclasses
 import hashlib
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 
+from ..ssl import checkpoint
 from ..ssl.config import from_dict, to_dict
 from ..ssl.data import Dataset
 from ..ssl.encoder import Backbone
@@ -65,27 +67,25 @@ class Grid:
         self.config, self.starts, self.folder = config, starts, folder
         self.first = starts(0)
         self.task: Task = config.task(self.first)
+        self.later: set[str] = set()  # test parts that came, or changed, after the first runs: only `best` knows them
         self._check(folder / GUARD)
 
     def _check(self, path: Path) -> None:
-        settings = to_dict(self.config)
-        settings["loop"] = {
-            name: settings["loop"][name] for name in ("precision", "buckets")
-        }  # the rest changes nothing
-        settings.get("data", {}).pop("path", None)  # what it leads to counts
-        about = {"encoder": fingerprint(self.first), "settings": settings, "data": self.data_hash()}
+        splits = self.task.data(self.first.backbone)
+        tests = {f"test {name}": data for name, data in splits.test.items()}
+        fixed = {"train": splits.train, **splits.dev, **({} if self.config.tests_later else tests)}
+        about = {"encoder": fingerprint(self.first), "settings": self.config.meant(), "data": data_hash(fixed)}
         about = json.loads(json.dumps(about))
+        tested = {name: data_hash({name: data}) for name, data in splits.test.items()}
         if not path.is_file():
-            write_json(path, about)
+            write_json(path, {**about, "tested": tested})
             return
         known = json.loads(path.read_text())
+        self.later = {name for name, mine in tested.items() if known.get("tested", {}).get(name) != mine}
         if wrong := [name for name in about if known.get(name) != about[name]]:
-            raise ValueError(f"{path.parent} holds runs of another {' and other '.join(wrong)}: choose another --out")
-
-    def data_hash(self) -> str:
-        """A hash of the data: the size of every item, and what a thousand of each part are."""
-        splits = self.task.data(self.first.backbone)
-        return data_hash({"train": splits.train, **splits.dev, **{f"test {k}": x for k, x in splits.test.items()}})
+            if "settings" in wrong:
+                wrong[wrong.index("settings")] += f" ({_differing(known['settings'], about['settings'])})"
+            raise ValueError(f"{path.parent} holds runs of other {' and other '.join(wrong)}: choose another --out")
 
     def run(self, seeds: int) -> list[Run]:
         """All runs; those that are finished are read, not repeated."""
@@ -98,6 +98,7 @@ class Grid:
     def _one(self, setting: Setting, seed: int) -> Run:
         place = self.place(setting, seed)
         if (place / RUN).is_file():
+            checkpoint.prune(place, self.config.loop.keep)
             return Run.load(place / RUN)
         place.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
@@ -105,8 +106,10 @@ class Grid:
         torch.manual_seed(seed)
         model = Supervised(self.task, backbone)
         failed = ""
+        # The last checkpoint stays until everything is told of the run, which may be cut off meanwhile.
+        loop = dataclasses.replace(self.config.loop, keep=max(1, self.config.loop.keep))
         try:
-            fine_tune(model, setting, seed, self.config.loop, place)
+            fine_tune(model, setting, seed, loop, place)
         except Diverged as diverged:
             failed = str(diverged)
         figures, main, idle = self._score(model, place)
@@ -116,6 +119,7 @@ class Grid:
         run = Run(setting, seed, dev, test, main, failed, steps, round(time.perf_counter() - start, 2))
         self._keep_best(model, run, place.name)
         run.save(place / RUN)
+        checkpoint.prune(place, self.config.loop.keep)
         return run
 
     def _score(self, model: Supervised, place: Path) -> tuple[tuple[dict[str, float], dict[str, float]], str, str]:
@@ -171,6 +175,11 @@ class Grid:
         return model.to(find_device(self.config.loop.device)).eval()
 
 
+def _differing(known: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
+    """The names of the settings that are not the same, in words."""
+    return ", ".join(name for name in {**known, **mine} if known.get(name) != mine.get(name))
+
+
 def failures(runs: list[Run]) -> list[str]:
     """Which runs came to nothing, and how."""
     return [f"{run.setting.name()}, seed {run.seed}: {run.failed}" for run in runs if run.failed]
@@ -209,12 +218,24 @@ def backbone_of(folder: Path, backbone: Backbone) -> Backbone:
     return out
 
 
+@runtime_checkable
+class Sourced(Protocol):
+    """Data that can tell in full what they were made of."""
+
+    def source(self) -> Iterable[object]:
+        """Texts, labels and answers, one example after the other, each with a `repr` that leaves nothing out."""
+        ...
+
+
 def data_hash(parts: Mapping[str, Dataset]) -> str:
-    """A hash of data sets: the size of every item, and the inputs of a thousand of each."""
+    """A hash of data sets: all that they were made of, and, as the tokenizer and cuts change them, a thousand items."""
     digest = hashlib.blake2b(digest_size=16)
     for name, data in parts.items():
         records, sizes = data.epoch(0)
         digest.update(f"{name} {len(records)}".encode() + sizes.tobytes())
+        assert isinstance(data, Sourced)
+        for example in data.source():
+            digest.update(repr(example).encode("utf-8", "surrogatepass"))
         for record in records[:: max(1, len(records) // 1000)]:
             item = data.load(record, 0)
             for tensor in (item.inputs, *item.extras.values()):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..ssl.monitor import METRICS
 from ..ssl.recipe import FILE
 from . import scores
+from .files import write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,8 +68,7 @@ class Page:
         """Writes the page."""
         head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(self.title)}</title>'
         view = '<meta name="viewport" content="width=device-width">'
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{head}{view}<style>{_STYLE}</style><body>" + "\n".join(self.parts) + "</body></html>\n")
+        write_text(path, f"{head}{view}<style>{_STYLE}</style><body>" + "\n".join(self.parts) + "</body></html>\n")
 
 
 def new_figure(width: float = 8.0, height: float = 3.0) -> "Figure":

@@ -80,7 +80,7 @@ class Suite:
             folder = self.folder(name, tuned.SCRATCH)
             rows.append(tuned.evaluate(name, beside, self.scratch, tuned.TWIN, self.seeds, folder)[0])
         self.add(rows)
-        self._write(config, grid)
+        self._write(name, config, grid)
         return grid
 
     def add(self, rows: list[Row]) -> None:
@@ -96,14 +96,16 @@ class Suite:
         page(self.out, self.title, scores.read(self.out), averages)
         self.drawn = time.monotonic()
 
-    def _write(self, config: TunedConfig, grid: Grid) -> None:
+    def _write(self, name: str, config: TunedConfig, grid: Grid) -> None:
         """The best network's answers for the dev and the hidden parts, in the leaderboard's form."""
         splits = grid.task.data(grid.first.backbone)
         (self.out / PREDICTIONS).mkdir(parents=True, exist_ok=True)
         dev = json.loads((grid.folder / grid.kept() / DEV).read_text())["predictions"]
         config.write(grid.task, "dev", splits.dev[""], dev, self.out / PREDICTIONS)
-        for name, answers in hidden_answers(config, grid, splits.hidden).items():
-            config.write(grid.task, name, splits.hidden[name], answers, self.out / PREDICTIONS)
+        for part, answers in hidden_answers(config, grid, splits.hidden).items():
+            config.write(grid.task, part, splits.hidden[part], answers, self.out / PREDICTIONS)
+        for words in failure(grid) if splits.hidden else ():
+            self.say(f"{name}: what {PREDICTIONS}/ has of it is by a failed run: {words}")
 
 
 def hidden_answers(config: TunedConfig, grid: Grid, parts: Mapping[str, Dataset]) -> dict[str, list[Any]]:
@@ -147,9 +149,9 @@ class Faults:
             self.said.append(str(error))
 
     def tell(self) -> None:
-        """Raises ValueError, in one line, if anything was wrong, and MissingFiles if only files were missing."""
+        """Raises ValueError, a line for each fault, or MissingFiles if only files were missing."""
         if self.said:
-            raise ValueError("; ".join(dict.fromkeys(self.said)))
+            raise ValueError("\n".join(dict.fromkeys(self.said)))
         if self.missing is not None:
             raise self.missing
 

@@ -83,6 +83,13 @@ def test_hidden_labels_are_none_in_test_and_an_error_elsewhere(tmp_path, name):
         read(*tree(tmp_path, name, rows))
 
 
+def test_undecided_rows_of_a_test_file_are_answered_as_all_others(tmp_path):
+    reading = read(*tree(tmp_path, "cmnli", ROWS["cmnli"], "test"))
+    assert reading.examples[0] == Example("0", "a", "b", None) and len(reading.examples) == 2 and not reading.dropped
+    path = write(TASKS["cmnli"], tmp_path / "out", reading.examples, ["neutral", "entailment"])
+    assert path.read_text() == '{"id": 0, "label": "neutral"}\n{"id": 1, "label": "entailment"}\n'
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_cluewsc_marks_spans_wherever_they_stand(tmp_path, seed):
     rng = random.Random(seed)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """GLUE: encoding and classifier against transformers, averages against published rows, grids and runs."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import torch
 
 from pluri.benchmarks import encoders, page, tuned
 from pluri.benchmarks.finetune import Setting, fine_tune, predict
-from pluri.benchmarks.grid import Grid
+from pluri.benchmarks.grid import Grid, data_hash
 from pluri.benchmarks.task import Supervised
 from pluri.benchmarks.text.examples import Example
 from pluri.benchmarks.text.glue import protocols
@@ -149,6 +151,58 @@ def test_protocols_give_the_published_grids():
     assert len({one.name() for one in protocols.settings("bert", "cola")}) == 18
 
 
+def test_mosaic_s_settings_are_those_of_its_code():
+    # mosaicml/examples@daddaeff, finetuning_jobs.py: learning rate, batch, epochs, decay of a step.
+    published = {
+        "mnli": (5e-5, 48, 3.0, 5e-6),
+        "rte": (1e-5, 16, 3.0, 1e-5),
+        "qqp": (3e-5, 16, 5.0, 3e-6),
+        "cola": (5e-5, 32, 10.0, 5e-6),
+        "mrpc": (8e-5, 32, 10.0, 8e-6),
+        "qnli": (1e-5, 16, 10.0, 1e-6),
+        "sst2": (3e-5, 16, 3.0, 3e-6),
+        "stsb": (3e-5, 32, 10.0, 3e-6),
+    }
+    for task, (lr, batch, epochs, decay) in published.items():
+        (one,) = GlueConfig(name=task, protocol="mosaic").settings()
+        assert (one.lr, one.batch, one.epochs) == (lr, batch, epochs)
+        assert one.lr * one.weight_decay == pytest.approx(decay)  # AdamW multiplies
+        assert (one.warmup, one.schedule, one.betas, one.clip) == (0.06, "linear", (0.9, 0.98), None)
+    (wnli,), (rte,) = (protocols.settings("mosaic", task) for task in ("wnli", "rte"))
+    assert wnli == rte
+    assert GlueConfig(name="rte", protocol="mosaic", intermediate=True).rules() == (
+        "MosaicBERT: its setting of each task, warm-up 6 %; published with RTE, MRPC and STS-B from the MNLI model "
+        "(--intermediate), scored at a run's best, with 256 tokens; started from the MNLI model"
+    )
+
+
+def test_modernbert_s_sweep_is_that_of_its_paper():
+    for task in protocols.TRAIN:
+        found = GlueConfig(name=task, protocol="modernbert").settings()
+        epochs = {1.0, 2.0, 3.0} if task in ("sst2", "mnli", "rte", "wnli") else {2.0, 5.0, 10.0}
+        wanted = {(lr, 64, many) for lr in (1e-5, 3e-5, 5e-5, 8e-5) for many in epochs}
+        assert {(one.lr, one.batch, one.epochs) for one in found} == wanted
+        assert len({one.name() for one in found}) == len(found) == 12
+        assert all(1e-6 <= one.lr * one.weight_decay <= 1e-5 and one.warmup == 0.1 for one in found)
+    # Table 6: what was chosen for base and large.
+    chosen = {
+        "cola": {(8e-5, 5.0), (3e-5, 5.0)},
+        "mnli": {(5e-5, 1.0), (3e-5, 1.0)},
+        "qqp": {(5e-5, 10.0), (5e-5, 2.0)},
+    }
+    for task, rows in chosen.items():
+        assert rows <= {(one.lr, one.epochs) for one in protocols.settings("modernbert", task)}
+    rules = GlueConfig(name="cola", protocol="modernbert", lr=(3e-5,)).rules()
+    assert rules.startswith("ModernBERT: best on dev of lr 1e-5") and rules.endswith(
+        "four weight decays, but with lr 3e-05"
+    )
+
+
+def test_every_protocol_says_what_it_is_and_has_settings_for_every_task():
+    assert set(protocols.SAID) == set(get_args(protocols.Protocol))
+    assert all(protocols.settings(name, task) for name in protocols.SAID for task in protocols.TRAIN)
+
+
 # --- runs -------------------------------------------------------------------------------------------------------------
 
 
@@ -163,9 +217,11 @@ def test_a_finished_run_is_not_repeated_and_a_lost_one_gives_the_same_again(glue
     again = Grid(settings, lambda seed: start, tmp_path).run(2)
     assert [run.dev for run in again] == [run.dev for run in runs]
     assert [file.stat().st_mtime_ns == old for file, old in zip(files, times, strict=True)] == [True, False, True, True]
-    with pytest.raises(ValueError, match="holds runs of another settings: choose another --out"):
-        Grid(config("sst2", glue), lambda seed: start, tmp_path)
-    with pytest.raises(ValueError, match="another encoder"):
+    with pytest.raises(ValueError, match=r"holds runs of other settings \(lr, pool\): choose another --out"):
+        Grid(config("sst2", glue, pool="mean"), lambda seed: start, tmp_path)
+    other_tasks = config("sst2", glue, lr=(1e-3, 1e-2), intermediate=True, wnli="trained")
+    assert Grid(other_tasks, lambda seed: start, tmp_path).run(2) == again
+    with pytest.raises(ValueError, match="other encoder"):
         other = encoders.Start("other", encoders.random_twin(start.backbone, 7))
         Grid(settings, lambda seed: other, tmp_path)
 
@@ -206,7 +262,7 @@ def test_a_run_that_diverges_is_named_and_is_the_best_of_nothing(small_bert, tmp
     settings = GlueConfig(name="sst2", data=data, lr=(1e30, 3e-3), batch=(16,), epochs=(8.0,), loop=QUICK)
     grid = Grid(settings, lambda seed: start, tmp_path / "glue-sst2" / "pretrained")
     wild, tame = grid.run(1)
-    assert "not finite" in wild.failed and not tame.failed
+    assert "not finite" in wild.failed and not tame.failed and not list(grid.folder.glob("*/step_*"))
     best = json.loads((grid.folder / "best.json").read_text())
     assert best["run"].startswith("lr0.003") and best["sound"]
     row, _ = tuned.evaluate("glue/sst2", settings, lambda seed: start, "it", 1, grid.folder)
@@ -220,8 +276,38 @@ def test_other_data_are_told_from_those_of_the_finished_runs(glue, small_bert, t
     Grid(config("rte", tmp_path / "moved"), lambda seed: start, tmp_path / "runs")  # the same files elsewhere
     path = tmp_path / "moved" / "RTE" / "dev.tsv"
     path.write_text(path.read_text().replace("not_entailment", "entailment"))
-    with pytest.raises(ValueError, match="holds runs of another data: choose another --out"):
+    with pytest.raises(ValueError, match="holds runs of other data: choose another --out"):
         Grid(config("rte", tmp_path / "moved"), lambda seed: start, tmp_path / "runs")
+
+
+def test_the_hash_of_the_data_misses_no_example(small_bert):
+    tokenizer = encoders.text_tokenizer(encoders.start(str(small_bert)).backbone)
+    examples = [Example(str(i), f"word {i % 7}", label="yes") for i in range(2500)]
+
+    def hashed(some: list[Example]) -> str:
+        return data_hash({"train": Sentences(some, tokenizer, ("no", "yes"), count="items")})
+
+    seen = {hashed(examples), hashed(examples)}
+    for i in (0, 1, 1234, 2499):
+        for change in ({"label": "no"}, {"first": "word 8"}, {"group": "other"}):
+            seen.add(hashed([*examples[:i], dataclasses.replace(examples[i], **change), *examples[i + 1 :]]))
+    assert len(seen) == 13
+
+
+def test_a_run_that_is_cut_off_while_it_is_scored_is_not_trained_again(glue, small_bert, tmp_path, monkeypatch):
+    start = encoders.start(str(small_bert))
+    (whole,) = Grid(config("rte", glue), lambda seed: start, tmp_path / "whole").run(1)
+    grid = Grid(config("rte", glue), lambda seed: start, tmp_path / "cut")
+    with monkeypatch.context() as patch:
+        patch.setattr("pluri.benchmarks.grid.predict", lambda *a: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            grid.run(1)
+    place = grid.place(whole.setting, 0)
+    trained = (place / "metrics.jsonl").read_text()
+    assert len(list(place.glob("step_*"))) == 1
+    (again,) = grid.run(1)
+    assert again.dev == whole.dev and (place / "metrics.jsonl").read_text() == trained
+    assert not list(place.glob("step_*"))
 
 
 def test_fine_tuning_learns_what_can_be_learnt(small_bert, tmp_path):

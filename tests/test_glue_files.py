@@ -98,7 +98,8 @@ def put_parquet(root: Path, name: str, split: str, columns: dict[str, list[Any]]
         ("rte", "label", [0, 1, None], "row 2: the label is hidden (None), training and dev rows need one"),
         ("rte", "label", [0, 2, 1], "row 1: 2 is no label of RTE: 0 entailment, 1 not_entailment"),
         ("rte", "label", [0, -2, 1], "row 1: -2 is no label of RTE: 0 entailment, 1 not_entailment"),
-        ("rte", "label", ["entailment"] * 3, "row 0: 'entailment' is no label of RTE: 0 entailment, "),
+        ("rte", "label", ["entailment", "neutral", "x"], "row 1: 'neutral' is no label of RTE: 0 entailment, "),
+        ("rte", "label", ["entailment", None, "entailment"], "row 1: the label is hidden (None), training and dev "),
         ("rte", "label", [0.0, 1.0, 1.0], "row 0: 0.0 is no label of RTE: 0 entailment, 1 not_entailment"),
         ("rte", "label", [True, False, True], "row 0: True is no label of RTE: 0 entailment, 1 not_entailment"),
         ("rte", "sentence2", ["a", None, "b"], "row 1: sentence2 is None, not a text"),
@@ -140,6 +141,30 @@ def test_hidden_labels_of_parquet_are_for_test_files_alone(tmp_path):
     path = put_parquet(tmp_path, "rte", "test", {**PAIRS, "label": [-1, 5, -1]})
     with pytest.raises(ValueError, match=r"test-.*\.parquet, row 1: 5 is no label of RTE"):
         read_parquet(TASKS["rte"], [path], False)
+
+
+def test_labels_of_parquet_may_be_names(tmp_path):
+    names = ["entailment", "not_entailment", "entailment"]
+    for split in ("train", "validation"):
+        put_parquet(tmp_path, "rte", split, {**PAIRS, "label": names})
+    parts, _ = read_all(TASKS["rte"], tmp_path)
+    assert [one.label for one in parts.train] == [one.label for one in parts.dev[""]] == names
+
+
+def test_a_test_file_of_parquet_needs_no_labels(tmp_path):
+    without = {name: values for name, values in PAIRS.items() if name != "label"}
+    for split in ("train", "validation"):
+        put_parquet(tmp_path, "rte", split, PAIRS)
+    put_parquet(tmp_path, "rte", "test", without)
+    hidden = read_all(TASKS["rte"], tmp_path)[0].hidden["RTE"]
+    assert [(one.first, one.second, one.label) for one in hidden] == [
+        ("a", "d", None),
+        ("b", "e", None),
+        ("c", "f", None),
+    ]
+    put_parquet(tmp_path, "rte", "validation", without)
+    with pytest.raises(ValueError, match=r"validation-.*\.parquet has no column label, only sentence1, sentence2, idx"):
+        read_all(TASKS["rte"], tmp_path)
 
 
 @pytest.mark.parametrize("spoilt", ["text", "empty", "cut", "inside", "bytes"])
@@ -235,7 +260,7 @@ def test_all_bad_files_of_a_task_are_named_at_once(glue, tmp_path):
         path.write_text(path.read_text() + "too\tfew\n")
     with pytest.raises(ValueError) as caught:
         read_all(TASKS["mnli"], root)
-    said = str(caught.value).split("; ")
+    said = str(caught.value).splitlines()
     for file, words in zip(
         ("train.tsv, line 34", "dev_matched.tsv, line 14", "test_mismatched.tsv"), said, strict=True
     ):

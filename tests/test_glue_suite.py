@@ -4,6 +4,7 @@
 import dataclasses
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from pluri.benchmarks import scores
-from pluri.benchmarks.text.glue import config as glue
+from pluri.benchmarks.text.glue import config as glue_config
 from pluri.benchmarks.text.glue import submission
 from pluri.benchmarks.text.glue import suite as glue_suite
 from pluri.benchmarks.text.glue.config import GlueConfig, GlueDataConfig
@@ -42,7 +43,7 @@ def suite(glue, small_bert, tmp_path_factory):
 
 
 def glue_names() -> tuple[str, ...]:
-    return glue.ORDER
+    return glue_config.ORDER
 
 
 def test_the_suite_writes_a_row_for_each_task_and_start(suite, small_bert):
@@ -58,6 +59,19 @@ def test_the_suite_writes_a_row_for_each_task_and_start(suite, small_bert):
     assert sum(line.startswith("average ") for line in lines) == 3
     page = (out / "index.html").read_text()
     assert page.count("data:image/png;base64") == 2 and "random twin" in page
+
+
+def test_a_task_that_is_run_again_renews_the_averages_and_takes_the_older_zip_away(suite, glue, small_bert, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(suite[0], out)
+    (out / "submission.zip").touch()
+    before, lines = json.loads((out / "averages.json").read_text()), []
+    glue_suite.evaluate({"glue/stsb": config("stsb", glue)}, str(small_bert), 4, False, out, lines.append)
+    found = json.loads((out / "averages.json").read_text())
+    mine = {row.task.split("/")[1]: row.scores for row in scores.read(out) if row.encoder == str(small_bert)}
+    assert len(before) == 3 and found == glue_config.averages(mine) and found != before
+    assert "Averages" in (out / "index.html").read_text()
+    assert not (out / "submission.zip").exists() and any("submission.zip is removed" in line for line in lines)
 
 
 def test_what_the_leaderboard_would_refuse_is_not_zipped(suite):
@@ -148,7 +162,7 @@ def test_all_bad_files_are_named_before_anything_is_trained(glue, small_bert, tm
     configs = {f"glue/{name}": config(name, root) for name in ("cola", "rte", "sst2", "ax")}
     with pytest.raises(ValueError) as caught:
         glue_suite.evaluate(configs, str(small_bert), 1, False, tmp_path / "out", lambda line: None)
-    said = str(caught.value).split("; ")
+    said = str(caught.value).splitlines()
     for file, words in zip(("CoLA/train", "CoLA/test", "RTE/dev", "diagnostic-full"), said, strict=True):
         assert f"{file}.tsv, line " in words
     assert "'maybe' is no label of MNLI" in said[3] and not (tmp_path / "out").exists()
@@ -260,9 +274,25 @@ def test_some_tasks_start_from_the_mnli_model_if_asked_to(glue, small_bert, tmp_
         )
 
 
+def test_a_task_is_not_continued_from_another_mnli_model_than_it_began_with(glue, small_bert, tmp_path):
+    out = tmp_path / "out"
+    both = {f"glue/{name}": config(name, glue, intermediate=True) for name in ("mnli", "rte")}
+    glue_suite.evaluate(both, str(small_bert), 1, False, out, lambda line: None)
+    best = out / "glue-mnli" / "pretrained" / "best.safetensors"
+    save_file({name: tensor + 0.01 for name, tensor in load_file(best).items()}, best)  # as a better run would
+    with pytest.raises(ValueError, match=r"glue-rte/pretrained holds runs from another start than the MNLI model"):
+        glue_suite.evaluate(both, str(small_bert), 1, False, out, lambda line: None)
+
+
 def command(small_bert: Path, glue: Path, out: Path) -> list[str]:
     words = ["evaluate", "glue", str(small_bert), "--data.path", str(glue), "--out", str(out), "--seeds", "2"]
+    words += ["--loop.save_every", "2"]
     return [sys.executable, "-m", "pluri", *words, "--batch", "8", "--epochs", "2", "--lr", "0.001", "0.003"]
+
+
+def under_way(out: Path) -> bool:
+    """Whether a run that is not finished has a checkpoint."""
+    return any(not (step.parent / "run.json").is_file() for step in out.rglob("step_*"))
 
 
 @pytest.mark.slow
@@ -270,17 +300,19 @@ def test_a_suite_killed_twice_ends_with_the_same_scores(glue, small_bert, tmp_pa
     environment = {**os.environ, "PYTHONPATH": str(TYPING), "OMP_NUM_THREADS": "1"}
     whole = subprocess.run(command(small_bert, glue, tmp_path / "a"), env=environment, capture_output=True, text=True)
     assert whole.returncode == 0, whole.stderr
-    for goal in (5, 14):  # runs that are finished when the kill comes
+    for goal in (random.randint(2, 9), random.randint(10, 20)):  # runs that are finished when the kill comes
         process = subprocess.Popen(
             command(small_bert, glue, tmp_path / "b"), env=environment, stdout=subprocess.DEVNULL
         )
-        while len(list((tmp_path / "b").rglob("run.json"))) < goal and process.poll() is None:
-            time.sleep(0.05)
+        out = tmp_path / "b"
+        while process.poll() is None and not (len(list(out.rglob("run.json"))) >= goal and under_way(out)):
+            time.sleep(0.01)
         process.kill()
         assert process.wait() != 0, "it was done before it could be killed"
     end = subprocess.run(command(small_bert, glue, tmp_path / "b"), env=environment, capture_output=True, text=True)
     assert end.returncode == 0, end.stderr
     one, two = ([(row.task, row.each, row.chosen) for row in scores.read(tmp_path / name)] for name in "ab")
-    assert one == two
+    assert one == two, goal
+    assert (tmp_path / "a" / "averages.json").read_bytes() == (tmp_path / "b" / "averages.json").read_bytes()
     said = [sorted((tmp_path / name / "predictions").iterdir()) for name in "ab"]
     assert [path.read_bytes() for path in said[0]] == [path.read_bytes() for path in said[1]]

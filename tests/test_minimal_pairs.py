@@ -182,11 +182,30 @@ def test_what_has_no_head_for_masked_words_is_refused_in_one_line(tmp_path, fold
         (str(tmp_path), "was trained by Wav2Vec2, which fills in no masked words"),
         (str(folder("BertModel")[0]), "lacks cls.predictions"),
         (str(folder("BertForMaskedLM", hidden_act="gelu_new")[0]), "uses gelu_new"),
-        (str(tmp_path / "nowhere"), "nowhere: name a run directory or a Hugging Face folder"),
+        (str(tmp_path / "nowhere"), "nowhere: name one of a run directory, a Hugging Face folder or hub name"),
+        ("random:text/bert_tiny", "no head for masked words: name a run directory, a Hugging Face folder or hub name"),
+        ("fbank", "fbank has no head"),
+        ("s3prl:tera", "s3prl:tera has no head"),
     ):
         with pytest.raises(ValueError, match=words) as caught:
             load_masked_model(name)
         assert "\n" not in str(caught.value)
+
+
+def test_a_name_is_looked_for_on_the_hub(folder, sentences, monkeypatch):
+    hub = pytest.importorskip("huggingface_hub")
+    path, _ = folder("BertForMaskedLM")
+
+    def download(name, allow_patterns):
+        if name != "some/bert":
+            raise hub.errors.LocalEntryNotFoundError("no such model,\nand no network")
+        return str(path)
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    found, wanted = (pseudo_log_likelihoods(load_masked_model(name), sentences) for name in ("some/bert", str(path)))
+    assert np.array_equal(found, wanted)
+    with pytest.raises(ValueError, match=r"no encoder other/bert: .*the hub says: no such model, and no network"):
+        load_masked_model("other/bert")
 
 
 def test_other_kinds_and_heads_with_vectors_of_their_own_are_refused(folder):

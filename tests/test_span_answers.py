@@ -246,3 +246,16 @@ def test_no_answer_stands_in_the_list_even_behind_the_twenty_best():
     kept = [Candidate(str(i), 0.0, 0.0) for i in range(20)]
     answers = Answers({"q": [*kept, Candidate("", -9.0, -9.0)]}, {"q": -18.0})
     assert answers.texts() == {"q": "0"} and answers.texts(-20.0) == {"q": ""}
+
+
+def test_a_file_whose_writing_is_cut_off_stays_as_it_was(tmp_path, monkeypatch):
+    write_answers(Answers({"q0": [Candidate("a", 1.0, 2.0)]}, {}), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def cut_off(path, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        write_answers(Answers({"q0": [Candidate("b", 1.0, 2.0)]}, {}), tmp_path)
+    assert len(before) == 2 and all(path.read_bytes() == content for path, content in before.items())

@@ -84,6 +84,12 @@ def test_a_byte_order_mark_is_no_error_and_without_is_impossible_there_is_always
     assert not read.nullable and read.items[0].answers[0].text == "Normandy"
 
 
+def test_nothing_is_an_answer_only_where_a_question_is_marked_impossible(tmp_path):
+    possible = [entry(is_impossible=False), entry("q2", is_impossible=False)]
+    assert not read_squad(write(tmp_path / "x.json", tree(*possible))).nullable
+    assert read_squad(write(tmp_path / "x.json", tree(*possible, entry("q3", (), is_impossible=True)))).nullable
+
+
 def test_a_hidden_test_without_answers_can_be_read(tmp_path):
     hidden = {"id": "q1", "question": "Where?"}
     assert read_squad(write(tmp_path / "x.json", tree(hidden))).items[0].answers == ()

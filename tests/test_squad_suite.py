@@ -4,6 +4,7 @@
 import json
 import math
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,28 @@ def test_a_finished_suite_is_read_and_not_run_again(suite, squad_bert):
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
+def test_a_file_that_comes_after_the_training_is_tested_by_the_kept_network(write_squad, squad_bert, tmp_path):
+    train, dev = (write_squad(tmp_path / f"{i}.json", 30, i, impossible=True) for i in range(2))
+    first, second = (write_squad(tmp_path / f"test{i}.json", 12, 2 + i, impossible=True) for i in range(2))
+    run = (str(squad_bert), 2, False, tmp_path / "out", lambda line: None)
+    squad_suite.evaluate({"squad/v2": config("v2", train, dev, [first])}, *run)
+    moved = Path(shutil.copytree(tmp_path, tmp_path / "moved", ignore=shutil.ignore_patterns("out")))
+    paths = [moved / path.name for path in (train, dev, first, second)]
+    whole, old, new = squad_suite.evaluate({"squad/v2": config("v2", *paths[:2], paths[2:])}, *run)
+    assert len(whole.seeds) == len(old.seeds) == 2 and len(new.seeds) == 1 and "alone" in new.protocol
+    both = squad_suite.evaluate(
+        {"squad/v2": config("v2", train, dev, [first, second])}, *run[:3], tmp_path / "b", print
+    )
+    kept = [row.chosen[0]["kept"] for row in both if row.task == "squad/v2"]
+    assert new.each[0] == both[2].each[int(kept[0][-1])] and both[1].each == old.each
+    write_squad(first, 12, 9, impossible=True)  # the file changes
+    _, changed = squad_suite.evaluate({"squad/v2": config("v2", train, dev, [first])}, *run)
+    assert len(changed.seeds) == 1 and changed.scores != old.scores
+    write_squad(dev, 30, 9, impossible=True)
+    with pytest.raises(ValueError, match="holds runs of other data: choose another --out"):
+        squad_suite.evaluate({"squad/v2": config("v2", train, dev, [first])}, *run)
+
+
 def test_the_null_threshold_is_tuned_on_dev_and_holds_elsewhere(write_squad, squad_bert, tmp_path):
     files = [
         write_squad(tmp_path / f"{name}.json", count, i, impossible=True)
@@ -150,6 +173,50 @@ def test_the_null_threshold_is_tuned_on_dev_and_holds_elsewhere(write_squad, squ
     assert (
         max(score(read_squad(files[1]), whole.texts(one))["f1"] for one in whole.null_odds.values()) == dev.scores["f1"]
     )
+
+
+def marked(path: Path) -> Path:
+    """A copy in which every question says that it is not impossible."""
+    tree = json.loads(path.read_text())
+    for paragraph in tree["data"][0]["paragraphs"]:
+        paragraph["qas"][0]["is_impossible"] = False
+    copy = path.with_name(f"marked-{path.name}")
+    copy.write_text(json.dumps(tree))
+    return copy
+
+
+def test_questions_that_all_say_that_they_are_possible_are_as_those_that_say_nothing(write_squad, squad_bert, tmp_path):
+    plain = [
+        write_squad(tmp_path / "en.json", 12, 2),
+        write_squad(tmp_path / "zh.json", 12, 3, chinese=True),
+        write_squad(tmp_path / "hidden.json", 6, 4, hidden=True),
+    ]
+    nothing = write_squad(tmp_path / "none.json", 12, 5, impossible=True)
+    train, dev = write_squad(tmp_path / "train.json", 30, 0), write_squad(tmp_path / "dev.json", 12, 1)
+    settings = config("v1", train, dev, [*plain, *map(marked, plain), nothing])
+    run = (str(squad_bert), 1, False, tmp_path / "out", lambda line: None)
+    rows = {row.task.rpartition("on-")[2]: row for row in squad_suite.evaluate({"squad/v1": settings}, *run)}
+    folder = tmp_path / "out" / "predictions" / "squad-v1"
+    for name in ("en", "zh"):
+        assert rows[f"marked-{name}"].scores == rows[name].scores
+        assert rows[f"marked-{name}"].protocol == rows[name].protocol
+        odds = (folder / f"on-marked-{name}" / "null_odds.json").exists()
+        assert not odds and "by characters" in rows["zh"].protocol
+    assert said(folder / "on-marked-hidden") == said(folder / "on-hidden") and "marked-hidden" not in rows
+    assert rows["none"].scores["null_threshold"] == 0.0 and "null threshold 0, as no" in rows["none"].protocol
+    with pytest.raises(ValueError, match="marked-hidden.json has no answers"):
+        config("v1", train, marked(plain[2])).parts()
+
+
+def test_a_network_that_knows_impossible_questions_answers_all_where_there_are_none(write_squad, squad_bert, tmp_path):
+    train, dev = (write_squad(tmp_path / f"{i}.json", 30, i, impossible=True) for i in range(2))
+    plain = write_squad(tmp_path / "plain.json", 12, 2)
+    settings = config("v2", train, dev, [plain, marked(plain)])
+    run = (str(squad_bert), 1, False, tmp_path / "out", lambda line: None)
+    _, one, other = squad_suite.evaluate({"squad/v2": settings}, *run)
+    assert one.scores == other.scores and not {"NoAns_f1", "null_threshold"} & one.scores.keys()
+    folder = tmp_path / "out" / "predictions" / "squad-v2"
+    assert said(folder / "on-plain") == said(folder / "on-marked-plain") and all(said(folder / "on-plain").values())
 
 
 @pytest.mark.skipif(not DATA, reason="PLURI_TRIAL_DATA is not set")
@@ -204,7 +271,9 @@ def test_what_cannot_be_done_is_said_before_anything_is_trained(write_squad, squ
         "there is no file": config("v1", tmp_path / "nothing.json", good),
         "hidden.json has no answers: give --data.dev": config("v1", good, hidden),
         "hidden.json, question hidden-0: no answer to train on": config("v1", hidden, good),
-        "some.json, question good-2: no answer, though others": config("v1", good, good, [tmp_path / "some.json"]),
+        "some.json, question good-2: no answer, though others have one: give one, or mark": config(
+            "v1", good, good, [tmp_path / "some.json"]
+        ),
         "have the same name: rename one": config(
             "v1", good, good, [good, write_squad(tmp_path / "same" / "good.json", 2, 0)]
         ),

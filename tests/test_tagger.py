@@ -14,7 +14,7 @@ from pluri.benchmarks.finetune import MissingFiles, Setting, fine_tune, predict
 from pluri.benchmarks.task import Supervised
 from pluri.benchmarks.text.tagging import tagger
 from pluri.benchmarks.text.tagging import tasks as tagging
-from pluri.benchmarks.text.tagging.bio import to_iob2
+from pluri.benchmarks.text.tagging.bio import lenient_spans, to_iob2
 from pluri.benchmarks.text.tagging.tasks import EntitiesConfig, NerConfig, PosConfig, TaggedConfig, read_entities
 from pluri.benchmarks.text.tagging.words import NO_WORD, Sentence, Tagged
 from pluri.ssl.data import collate
@@ -206,6 +206,52 @@ def test_words_that_are_not_read_have_a_wrong_part_of_speech(treebank, small_ber
     words = len(task.references(data))
     assert task.score(data, answers).figures["accuracy"] == pytest.approx(1 - data.unread / words)
     assert answers.count("(not read)") == data.unread > 15
+
+
+def test_a_tag_that_training_has_not_is_no_class_and_stays_wrong(small_bert):
+    start = encoders.start(str(small_bert))
+    strange = Sentence(["abc", "hij", "de"], ["B-ART", "I-ART", "O"])
+    known = {"train": drawn(20), "dev": drawn(8, 1), "test": drawn(8, 2)}
+    parts = {**known, "dev": [*known["dev"], strange], "test": [strange, *known["test"]]}
+    for figures in (tagger.entity_scores, tagger.word_accuracy):
+        task = tagger.WordTags(start, parts, 128, "O", figures)
+        assert task.names == ["B-LOC", "B-PER", "I-PER", "O"]
+        data = part_of(task, "test")
+        read = [sentence.tags[:-1] for sentence in data.sentences[1:]]
+        right = [[1, 2, 3], *([task.names.index(tag) for tag in tags] for tags in read)]
+        assert [len(row) for row in predict(model_of(task, start), data).values()] == [len(row) for row in right]
+        answers, references = task.answers(data, right), task.references(data)
+        assert answers[:3] == ["B-PER", "I-PER", "O"] and references[:3] == strange.tags
+        assert answers[3:] == references[3:]
+        found = task.score(data, answers)
+        if figures is tagger.word_accuracy:
+            assert found.figures["accuracy"] == pytest.approx(1 - 2 / len(references))
+        else:
+            wanted = len(lenient_spans(references))
+            assert found.figures["lenient_recall"] == pytest.approx((wanted - 1) / wanted)
+            assert found.figures["lenient_f1/ART"] == 0.0
+        noted = "words with a tag that train has not count as wrong: B-ART, I-ART"
+        assert [note for note in task.notes if "train has not" in note] == [f"dev: {noted}", f"test: {noted}"]
+    task = tagger.WordTags(start, known, 128, "O", tagger.entity_scores)
+    tags = {tag for sentences in known.values() for one in sentences for tag in one.tags}
+    assert task.names == sorted(tags) and not any("train has not" in note for note in task.notes)
+
+
+def test_a_prediction_file_whose_writing_is_cut_off_stays_as_it_was(entities, small_bert, tmp_path, monkeypatch):
+    config = NerConfig(data=EntitiesConfig(path=str(entities)))
+    task = config.task(encoders.start(str(small_bert)))
+    data = task.splits.dev[""]
+    config.write(task, "dev", data, task.references(data), tmp_path)
+    (path,) = tmp_path.iterdir()
+    before = path.read_bytes()
+
+    def cut_off(path, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        config.write(task, "dev", data, task.idle(data), tmp_path)
+    assert path.read_bytes() == before and len(before) > 100
 
 
 def test_figures_have_the_same_names_whatever_is_said():

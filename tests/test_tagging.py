@@ -202,6 +202,14 @@ def test_the_probe_finds_tags_that_the_words_give_away(tmp_path, backbone):
     assert score.figures["accuracy"] == 1.0
 
 
+def test_a_tag_that_training_has_not_is_wrong_for_the_probe(tmp_path, backbone):
+    write(tmp_path / "x-train.conllu", sentences(120))
+    write(tmp_path / "x-test.conllu", [Sentence(["cat", "runs", "the", "cat"], ["NOUN", "VERB", "DET", "AAA"])])
+    config = TagProbeConfig(data=TaggedConfig(path=str(tmp_path)))
+    for encoder in (backbone, encoders.raw_features(backbone)[1]):
+        assert config.evaluate(encoder, 0)[0].figures["accuracy"] == 0.75
+
+
 def test_tagging_wants_a_text_encoder_and_a_layer_that_is_there(tmp_path, backbone):
     write(tmp_path / "x-train.conllu", sentences(20))
     write(tmp_path / "x-dev.conllu", sentences(20, seed=1))

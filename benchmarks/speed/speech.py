@@ -190,8 +190,9 @@ class _Clips(Dataset):
 
 
 def _states_batches(setting: Setting) -> list[list[Tensor]]:
-    """Sixteen clips of 2 to 16 s a step; four steps are the 64."""
-    return noise((1.0, 4.0) if setting.small else (2.0, 16.0), 16, setting.steps, sort=False)
+    """64 clips of 2 to 16 s a step."""
+    low, high, rows = (1.0, 4.0, 16) if setting.small else (2.0, 16.0, 64)
+    return noise((low, high), rows, setting.steps, sort=False)
 
 
 def states_ours(setting: Setting) -> Side:

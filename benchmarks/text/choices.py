@@ -7,7 +7,7 @@ arXiv:1603.01547), so that none of them is called wrong.
 Shape letters: B questions, C candidates of the question that has most, R candidates of all questions, T tokens.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -91,6 +91,9 @@ class Questions(Dataset):
         text = self.texts.length(number)
         places = range(self.begins[number], self.begins[number + 1])
         return [cut(text, self.candidates.length(place), self.longest - self.frame.markers) for place in places]
+
+    def source(self) -> Iterable[object]:
+        return self.examples
 
     def epoch(self, key: int) -> Epoch:
         return Epoch(self.records, self.sizes)

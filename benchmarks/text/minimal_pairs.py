@@ -22,7 +22,8 @@ from ...ssl.pretrain import ASSETS
 from ...ssl.recipe import FILE, Recipe
 from ...text import tokenizer as wordpiece
 from ...text.published import MASKED_HEADS, from_hf, heads_from_hf, masked_head_from_hf
-from ..encoders import text_tokenizer
+from ..encoders import RAW, from_hub, text_tokenizer
+from ..s3prl.encoder import PREFIX
 from .examples import field, json_rows
 
 # What is hidden while a token is scored: itself alone (Salazar et al.), or also what follows it in its word, so that
@@ -69,15 +70,18 @@ def load_masked_model(name: str) -> Bert:
     """BERT or RoBERTa with its head for masked words, in eval mode, float32, on the CPU.
 
     Args:
-        name: a run directory, of which the newest checkpoint is taken, or a Hugging Face folder.
-    Raises: ValueError if it is neither, or holds no such head.
+        name: a run directory, of which the newest checkpoint is taken, a Hugging Face folder, or a hub name.
+    Raises: ValueError if it is none of them, or holds no such head.
     """
     folder = Path(name)
     if (folder / FILE).is_file():
         return _from_run(folder)
     if (folder / published.CONFIG).is_file():
         return _from_hf(folder)
-    raise ValueError(f"no masked language model {name}: name a run directory or a Hugging Face folder")
+    if name in RAW or name.startswith(("random:", PREFIX)):
+        known = "a run directory, a Hugging Face folder or hub name"
+        raise ValueError(f"{name} has no head for masked words: name {known}")
+    return _from_hf(from_hub(name))
 
 
 def _from_run(run: Path) -> Bert:

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from ...ssl.config import Config
 from ...ssl.data import Dataset
 from ..encoders import Start
+from ..files import write_text
 from ..finetune import MissingFiles, Setting, TunedConfig
 from ..suite import Faults, Suite
 from ..task import Score, Task
@@ -184,7 +185,7 @@ def blind(one: Kind) -> Kind:
 
 def finish(suite: Suite, found: Mapping[str, float]) -> None:
     """Writes and prints a suite's averages, and the page with them."""
-    (suite.out / AVERAGES).write_text(json.dumps(found, indent=1) + "\n")
+    write_text(suite.out / AVERAGES, json.dumps(found, indent=1) + "\n")
     for name, value in found.items():
         suite.say(f"average {name}, of medians on the dev split: {100 * value:.1f}")
     suite.draw(found)

@@ -5,7 +5,7 @@ Shape letters: B rows, T tokens, D width, C classes (1: a number is predicted).
 """
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -74,6 +74,9 @@ class Sentences(Dataset):
         if one.label is None:
             return None
         return self.classes.index(one.label) if self.classes else float(one.label)
+
+    def source(self) -> Iterable[object]:
+        return self.examples
 
     def epoch(self, key: int) -> Epoch:
         return Epoch(self.records, self.sizes)

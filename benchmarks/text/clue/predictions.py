@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import mean
 
 from ... import metrics
+from ...files import write_text
 from ..examples import Choices, Example
 from ..official import Official, Row, answered, checked, place_of, rows, whole
 
@@ -67,9 +68,8 @@ def write(
             raise ValueError(f"{task.name}: example {odd[0]} is out of its place: the leaderboard counts all rows")
         lines = [{"id": int(a.index), "label": b if isinstance(a, Example) else int(b)} for a, b in pairs]
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / task.predictions
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path
 
 

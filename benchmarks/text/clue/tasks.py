@@ -162,9 +162,11 @@ def read(task: Official, folder: Path, split: str) -> Reading:
     dropped = 0
     for number, row in enumerate(rows(files[0])):
         if row.values.get("label") in task.skipped:
-            dropped += 1
-        else:
-            found.append(_example(task, row, str(number), split == "test"))
+            if split != "test":
+                dropped += 1
+                continue
+            row = Row(row.place, {**row.values, "label": None})  # the leaderboard counts all rows
+        found.append(_example(task, row, str(number), split == "test"))
     need_examples(files[0], found)
     return Reading(found, dropped)
 

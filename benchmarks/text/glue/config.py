@@ -49,6 +49,11 @@ class GlueConfig(TunedConfig):
     intermediate: bool = False  # start RTE, MRPC and STS-B from the suite's own MNLI model
     wnli: Literal["majority", "trained"] = "majority"  # what is said of WNLI, whose dev set misleads who learns
 
+    def meant(self) -> dict[str, Any]:
+        settings = super().meant()
+        own = {"intermediate": self.name in AFTER_MNLI, "wnli": self.name == "wnli"}
+        return {name: value for name, value in settings.items() if own.get(name, True)}
+
     def settings(self) -> list[Setting]:
         published = protocols.settings(self.protocol, self.name)
         lrs, batches, epochs = (

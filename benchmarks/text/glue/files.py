@@ -121,17 +121,17 @@ def find(task: GlueTask, root: Path) -> Path:
 
 
 def read_parquet(task: GlueTask, paths: Sequence[Path], labelled: bool) -> Reading:
-    """The examples of parquet files with the columns of nyu-mll/glue, where -1 is a hidden label.
+    """The examples of parquet files with the columns of nyu-mll/glue; labels are numbers, -1 if hidden, or names.
 
     Args:
-        labelled: whether every row needs a label.
+        labelled: whether every row needs a label; if not, there need not be such a column.
     Raises: ValueError without pyarrow, for a broken file or missing columns, and, with file and row (from 0), for a
         text, index or label of another type, an unknown label and a hidden one.
     """
     found: list[Example] = []
     for path in paths:
         table = _table(path)
-        if missing := {*task.columns, "label"} - set(table.column_names):
+        if missing := {*task.columns, *(["label"] if labelled else [])} - set(table.column_names):
             raise ValueError(f"{path} has no column {', '.join(sorted(missing))}, only {', '.join(table.column_names)}")
         names = _names(table.schema.metadata or {}) or task.classes
         kept = [name for name in table.column_names if name in (*task.columns, "label", "idx")]
@@ -140,7 +140,7 @@ def read_parquet(task: GlueTask, paths: Sequence[Path], labelled: bool) -> Readi
             for name in task.columns:
                 if not isinstance(row[name], str):
                     raise ValueError(f"{place}: {name} is {_short(row[name])}, not a text")
-            label = _label(task, row["label"], names, place)
+            label = _label(task, row.get("label"), names, place)
             if label is None and labelled:
                 raise ValueError(f"{place}: the label is hidden ({row['label']}), training and dev rows need one")
             index = row.get("idx", len(found))
@@ -183,6 +183,8 @@ def _label(task: GlueTask, value: Any, names: Sequence[str], place: str) -> str 
         if type(value) not in (int, float) or not (math.isfinite(value) and 0.0 <= value <= 5.0):
             raise ValueError(f"{place}: label {_short(value)} is no score from 0 to 5")
         return str(value)
+    if value in task.classes:
+        return value
     if type(value) is not int or not 0 <= value < len(names) or names[value] not in task.classes:
         known = ", ".join(f"{number} {name}" for number, name in enumerate(names))
         raise ValueError(f"{place}: {_short(value)} is no label of {task.folder}: {known}")

@@ -3,7 +3,9 @@
 
 Where a source counts steps, they are turned into epochs of the official training set, so that the same protocol can be
 followed on more or less data. Differs from Google's code: AdamW corrects its bias, and the learning rate falls from the
-end of the warm-up, not along a line from the first step.
+end of the warm-up, not along a line from the first step. Differs from Mosaic's and ModernBERT's: scores are the last
+network's, not the best of those scored during training; biases and norms are not decayed; ModernBERT's sweep has one
+weight decay, not four.
 """
 
 import dataclasses
@@ -12,7 +14,7 @@ from typing import Literal
 
 from ...finetune import Setting
 
-Protocol = Literal["hf", "bert", "small_bert", "roberta", "albert", "cramming"]
+Protocol = Literal["hf", "bert", "small_bert", "roberta", "albert", "cramming", "mosaic", "modernbert"]
 TRAIN = {
     "cola": 8551,
     "sst2": 67349,
@@ -55,6 +57,26 @@ _ALBERT = {
     "mrpc": (2e-5, 32, 800, 200),
     "wnli": (2e-5, 16, 2000, 250),
 }
+# mosaicml/examples@daddaeff, examples/benchmarks/bert: src/glue/finetuning_jobs.py, yamls/finetuning/glue. Its
+# DecoupledAdamW decays by a number that is not multiplied by the learning rate; AdamW's is that number over the rate.
+_MOSAIC = Setting(warmup=0.06, weight_decay=0.1, betas=(0.9, 0.98), eps=1e-6, clip=None)
+_MOSAIC_TASKS = {  # learning rate, batch, epochs
+    "mnli": (5e-5, 48, 3.0),
+    "qqp": (3e-5, 16, 5.0),
+    "qnli": (1e-5, 16, 10.0),
+    "sst2": (3e-5, 16, 3.0),
+    "cola": (5e-5, 32, 10.0),
+    "rte": (1e-5, 16, 3.0),
+    "mrpc": (8e-5, 32, 10.0),
+    "stsb": (3e-5, 32, 10.0),
+    "wnli": (1e-5, 16, 3.0),  # not published: as RTE
+}
+# Warner et al. 2024, arXiv:2412.13663, appendix E.1; AnswerDotAI/ModernBERT@8c57a0f0, generate_eval_config.py and
+# src/evals/glue_jobs.py. The four decays of the sweep are from 1e-6 to 1e-5 a step; a tenth of the rate, as Mosaic has
+# it, stands for them. WNLI is not published: as RTE.
+_MODERNBERT = dataclasses.replace(_MOSAIC, warmup=0.1)
+_FEW_EPOCHS = ("sst2", "mnli", "rte", "wnli")
+_FROM_MNLI = "published with RTE, MRPC and STS-B from the MNLI model (--intermediate), scored at a run's best"
 SAID: dict[Protocol, str] = {
     "hf": "transformers' run_glue: lr 2e-5, batch 32, 3 epochs (MRPC, WNLI 5), linear decay, no warm-up",
     "bert": "BERT: best on dev of lr 5e-5, 3e-5, 2e-5 x batch 16, 32 x 2, 3, 4 epochs, warm-up 10 %",
@@ -62,6 +84,11 @@ SAID: dict[Protocol, str] = {
     "roberta": "RoBERTa (fairseq): its setting of each task, warm-up 6 % (QQP 25 %); published with up to 512 tokens",
     "albert": "ALBERT: its setting of each task; published with up to 512 tokens",
     "cramming": "Cramming: lr 4e-5, batch 16, 5 epochs, cosine, warm-up 10 %",
+    "mosaic": f"MosaicBERT: its setting of each task, warm-up 6 %; {_FROM_MNLI}, with 256 tokens",
+    "modernbert": (
+        "ModernBERT: best on dev of lr 1e-5, 3e-5, 5e-5, 8e-5 x 1, 2, 3 epochs (SST-2, MNLI, RTE, WNLI) or 2, 5, 10, "
+        f"batch 64, warm-up 10 %; {_FROM_MNLI}, with four weight decays"
+    ),
 }
 
 
@@ -75,6 +102,13 @@ def settings(protocol: Protocol, task: str) -> list[Setting]:
         return grid(_BERT, (3e-4, 1e-4, 5e-5, 3e-5), (8, 16, 32, 64, 128), (4.0,))
     if protocol == "cramming":
         return [_CRAMMING]
+    if protocol == "mosaic":
+        lr, batch, epochs = _MOSAIC_TASKS[task]
+        decay = 1.0 if task in ("rte", "wnli") else _MOSAIC.weight_decay
+        return [dataclasses.replace(_MOSAIC, lr=lr, batch=batch, epochs=epochs, weight_decay=decay)]
+    if protocol == "modernbert":
+        epochs = (1.0, 2.0, 3.0) if task in _FEW_EPOCHS else (2.0, 5.0, 10.0)
+        return grid(_MODERNBERT, (1e-5, 3e-5, 5e-5, 8e-5), (64,), epochs)
     if protocol == "roberta":
         # betas 0.9 and 0.98, decay 0.1: the same README.
         return [_stepped(Setting(weight_decay=0.1, betas=(0.9, 0.98), eps=1e-6, clip=None), task, *_ROBERTA[task])]

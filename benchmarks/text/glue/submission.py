@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...files import write_bytes, write_text
 from ..examples import Example
 from .tasks import TASKS, GlueTask
 
@@ -62,8 +63,7 @@ def file_text(name: str, part: Part) -> str:
 
 def write_file(folder: Path, name: str, part: Part) -> None:
     """One TSV of the zip, as a file of its own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.tsv").write_text(file_text(name, part))
+    write_text(folder / f"{name}.tsv", file_text(name, part))
 
 
 def wrong_rows(name: str, indices: Sequence[str], place: Callable[[int], str]) -> list[str]:
@@ -107,14 +107,13 @@ def write(path: Path, predicted: Mapping[str, Part]) -> list[str]:
     parts = {name: predicted.get(name) or constant(name) for name in ROWS}
     if wrong := [words for name, part in parts.items() for words in problems(name, part)]:
         return [*notes, *wrong, f"{path.name} was not written"]
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
         for name, part in parts.items():
             # A fixed date, so that equal predictions give equal bytes.
             entry = zipfile.ZipInfo(f"{name}.tsv", (1980, 1, 1, 0, 0, 0))
             archive.writestr(entry, file_text(name, part), zipfile.ZIP_DEFLATED)
-    path.write_bytes(data.getvalue())
+    write_bytes(path, data.getvalue())
     return notes
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ....ssl.config import to_dict
+from ... import scores
 from ...encoders import Start, fingerprint, text_tokenizer
+from ...files import write_text
 from ...finetune import MissingFiles, predict
 from ...grid import BEST, BEST_OF, GUARD, Grid, backbone_of
 from ...scores import Row
@@ -50,7 +52,10 @@ def evaluate(
             say(f"glue/{name}: left out: {missing}")
         if name == "mnli" and "ax" in wanted:
             glue.diagnostic(wanted["ax"])
-    glue.suite.draw(glue.finish() if len(configs) > 2 else {})
+    whole = len(configs) > 2
+    found = glue.averages() if whole or (out / AVERAGES).is_file() else {}
+    glue.submit() if whole else glue.withdraw()
+    glue.suite.draw(found)
     return glue.suite.rows
 
 
@@ -88,7 +93,7 @@ class _Glue:
         if config.name == "wnli" and config.wnli == "majority":
             self._majority(config)
             return
-        begin = self._after_mnli() if config.intermediate and config.name in AFTER_MNLI else None
+        begin = self._after_mnli(config.name) if config.intermediate and config.name in AFTER_MNLI else None
         scratch = dataclasses.replace(config, intermediate=False) if beside else None
         grid = self.suite.task(f"glue/{config.name}", config, scratch, begin)
         if config.name == "mnli":
@@ -99,8 +104,11 @@ class _Glue:
             assert isinstance(data, Sentences)
             self.said[name], self.failed[name] = submission.part_of(data.examples, answers), failure(grid)
 
-    def _after_mnli(self) -> Callable[[int], Start]:
-        """The network of the best MNLI run, with its pooler."""
+    def _after_mnli(self, name: str) -> Callable[[int], Start]:
+        """The network of the best MNLI run, with its pooler, for the task of this name.
+
+        Raises: ValueError if the task has runs from an MNLI model that was the best before.
+        """
         from safetensors.torch import load_file
 
         folder = self.suite.folder("glue/mnli", PRETRAINED)
@@ -114,6 +122,12 @@ class _Glue:
         weights = load_file(folder / BEST)
         pooler = {key: weights[f"head.pooler.{key}"] for key in ("weight", "bias") if f"head.pooler.{key}" in weights}
         known = Start(first.name, backbone, pooler or None)
+        mine = self.suite.folder(f"glue/{name}", PRETRAINED)
+        if (mine / GUARD).is_file() and json.loads((mine / GUARD).read_text())["encoder"] != fingerprint(known):
+            raise ValueError(
+                f"{mine} holds runs from another start than the MNLI model that is the best by now, {best['run']}: "
+                "delete that folder to train them anew, or choose another --out"
+            )
         return lambda seed: known
 
     def _row(
@@ -140,19 +154,32 @@ class _Glue:
         rules = f"the MNLI model that did best on its dev split; {config.rules()}; {config.loop.precision}"
         self.suite.add([self._row(config, matthews(examples, said), best, (rules, "test"), failure(grid))])
 
-    def finish(self) -> dict[str, float]:
-        """The averages, and the submission."""
+    def averages(self) -> dict[str, float]:
+        """The averages of all tasks that the folder has rows of."""
         suite = self.suite
-        mine = {row.task.split("/")[1]: row.scores for row in suite.rows if row.encoder == suite.encoder}
+        mine = {row.task.split("/")[1]: row.scores for row in scores.read(suite.out) if row.encoder == suite.encoder}
         found = averages(mine)
-        (suite.out / AVERAGES).write_text(json.dumps(found, indent=1) + "\n")
+        write_text(suite.out / AVERAGES, json.dumps(found, indent=1) + "\n")
         for name, value in found.items():
             suite.say(f"average {name}, of medians on the dev split: {100 * value:.1f}")
         for name, figures in lacking(mine).items():
             suite.say(f"average {name} is left out: it needs {', '.join(figures)}")
+        return found
+
+    def submit(self) -> None:
+        """The submission."""
+        suite = self.suite
         for name, words in self.failed.items():
             for one in words:
                 suite.say(f"{SUBMISSION}: {name} is by a failed run: {one}")
         for words in submission.write(suite.out / SUBMISSION, self.said):
             suite.say(f"{SUBMISSION}: {words}")
-        return found
+
+    def withdraw(self) -> None:
+        """Takes an older submission away, which may say something else than the task's run anew."""
+        path = self.suite.out / SUBMISSION
+        if path.is_file():
+            path.unlink()
+            self.suite.say(
+                f"{SUBMISSION} is removed, since it was older: the whole suite writes it again, from its runs"
+            )

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ....ssl.config import Config
+from ...files import write_text
 from .spans import BLANK, Window, Windows
 
 NOTHING = "empty"  # what run_squad.py answers if no span is valid
@@ -157,7 +158,6 @@ def _with_null(kept: list[Candidate], null: Candidate) -> list[Candidate]:
 
 def write_answers(answers: Answers, folder: Path, threshold: float = 0.0) -> None:
     """Writes predictions.json, nbest_predictions.json and, for SQuAD 2.0, null_odds.json, as run_squad.py does."""
-    folder.mkdir(parents=True, exist_ok=True)
     listed = {}
     for one, found in answers.best.items():
         logits = np.array([candidate.start + candidate.end for candidate in found])
@@ -170,4 +170,4 @@ def write_answers(answers: Answers, folder: Path, threshold: float = 0.0) -> Non
     if answers.null_odds:
         files["null_odds.json"] = answers.null_odds
     for name, content in files.items():
-        (folder / name).write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+        write_text(folder / name, json.dumps(content, indent=4) + "\n")

@@ -36,7 +36,7 @@ class Questions(NamedTuple):
     path: Path
     contexts: list[str]
     items: list[Question]
-    nullable: bool  # as in SQuAD 2.0: questions say whether they are impossible, and "" is an answer
+    nullable: bool  # as in SQuAD 2.0: some question is impossible, and "" is an answer
 
 
 def read_squad(path: Path) -> Questions:
@@ -50,7 +50,6 @@ def read_squad(path: Path) -> Questions:
     contexts: list[str] = []
     items: list[Question] = []
     seen: set[str] = set()
-    nullable = False
     for place, paragraph in _paragraphs(path):
         context = _text(paragraph, "context", place)
         for number, entry in enumerate(_part(paragraph, "qas", list, place), start=1):
@@ -59,11 +58,10 @@ def read_squad(path: Path) -> Questions:
                 raise ValueError(f"{path}, question {question.id}: the id comes twice: remove one of the two")
             seen.add(question.id)
             items.append(question)
-            nullable |= "is_impossible" in entry
         contexts.append(context)
     if not items:
         raise ValueError(f"{path} holds no question")
-    return Questions(path, contexts, items, nullable)
+    return Questions(path, contexts, items, nullable=any(item.impossible for item in items))
 
 
 def _paragraphs(path: Path) -> Iterator[tuple[str, Any]]:

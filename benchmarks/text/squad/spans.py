@@ -10,9 +10,10 @@ Shape letters: T tokens of a window, N tokens of a paragraph, W windows of a fil
 """
 
 import dataclasses
+import itertools
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -139,6 +140,9 @@ class Windows(Dataset):
         ids = self.frame.two(asked, paragraph.ids[first : first + length].tolist())
         segments = self.frame.two_segments(len(asked), length)
         return Window(ids, segments, question, self.frame.begin(len(asked)), first, length, start, end)
+
+    def source(self) -> Iterable[object]:
+        return itertools.chain(self.questions.contexts, self.questions.items)
 
     def epoch(self, key: int) -> Epoch:
         return Epoch(self.records, self.sizes)

@@ -9,7 +9,7 @@ where questions may be impossible, null_odds.json, by the network that did best 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from ....ssl.config import Config, to_dict
 from ....ssl.data import Dataset
@@ -17,7 +17,7 @@ from ...encoders import Start
 from ...finetune import MissingFiles, Setting, TunedConfig
 from ...grid import RUN, Grid, Run, choose, failures
 from ...scores import Row
-from ...suite import PREDICTIONS, Suite, hidden_answers, run
+from ...suite import PREDICTIONS, Suite, failure, hidden_answers, run
 from ...task import Task
 from ...tuned import PRETRAINED, SCRATCH, TWIN
 from ..glue import protocols
@@ -80,6 +80,8 @@ class SquadDataConfig(Config):
 class SquadConfig(TunedConfig):
     """One collection of questions."""
 
+    tests_later: ClassVar[bool] = True
+
     name: str  # v1, v2, ...
     data: SquadDataConfig = SquadDataConfig()
     windows: WindowConfig = WindowConfig()
@@ -89,6 +91,9 @@ class SquadConfig(TunedConfig):
     batch: tuple[int, ...] = ()  # windows, in place of the protocol's
     epochs: tuple[float, ...] = ()  # in place of the protocol's
     chinese: Protocol = "mlqa_zh"  # how files in Chinese are scored, whatever was trained on
+
+    def meant(self) -> dict[str, Any]:
+        return {**super().meant(), "data": {}}
 
     def settings(self) -> list[Setting]:
         base = (SETTINGS_2 if self.name == "v2" else SETTINGS)[self.protocol]
@@ -166,7 +171,8 @@ def _answered(questions: Questions) -> bool:
     if questions.nullable or not lacking:
         return True
     if len(lacking) < len(questions.items):
-        raise ValueError(f"{questions.path}, question {lacking[0]}: no answer, though others have one: give one")
+        place = f"{questions.path}, question {lacking[0]}"
+        raise ValueError(f"{place}: no answer, though others have one: give one, or mark it is_impossible")
     return False
 
 
@@ -191,7 +197,7 @@ def evaluate(
 
 
 def _test(suite: Suite, name: str, config: SquadConfig, grid: Grid, starts: Mapping[str, str]) -> None:
-    """Rows and prediction files of the test files."""
+    """Rows and prediction files of the test files; of one that came after the training by the kept network alone."""
     task = grid.task
     assert isinstance(task, SpanTask)
     runs = {
@@ -204,8 +210,15 @@ def _test(suite: Suite, name: str, config: SquadConfig, grid: Grid, starts: Mapp
     }
     for part, data in task.splits.test.items():
         rules = f"{config.training()}; {task.scored(data)}"
-        suite.add([_row((f"{name}/{part}", who), part, mine, config, rules) for who, mine in runs.items()])
+        if part not in grid.later:
+            suite.add([_row((f"{name}/{part}", who), part, mine, config, rules) for who, mine in runs.items()])
     for part, answers in hidden_answers(config, grid, task.splits.test).items():
+        if part in grid.later:
+            data = task.splits.test[part]
+            best = {"run": grid.kept(), "by": "the dev split; the file came after the training"}
+            rules = f"{config.training()}; the network that did best on dev, alone; {task.scored(data)}", "test"
+            found, names = task.score(data, answers), (f"{name}/{part}", suite.encoder)
+            suite.add([Row.of(names, found.main, [found.figures], [best], 0.0, to_dict(config), rules, failure(grid))])
         config.write(task, part, task.splits.test[part], answers, suite.out / PREDICTIONS)
 
 

@@ -33,6 +33,7 @@ SCORED: dict[Protocol, str] = {
     "cmrc2018": "scored by characters, as CMRC 2018's script does (exact_squad, f1_squad: by words, as SQuAD's do)",
 }
 TUNED = "null threshold of the best F1 on dev"
+UNTUNED = "null threshold 0, as no question of dev is impossible"
 
 
 class StartAndEnd(nn.Module):
@@ -149,7 +150,9 @@ class SpanTask(Task):
         """How a part is scored, in words."""
         assert isinstance(data, Windows)
         words = SCORED[protocol_of(data.questions, self.chinese)]
-        return f"{words}; {TUNED}" if data.questions.nullable else words
+        if not data.questions.nullable:
+            return words
+        return f"{words}; {TUNED if self._dev().questions.nullable else UNTUNED}"
 
     def _dev(self) -> Windows:
         dev = self.splits.dev[""]

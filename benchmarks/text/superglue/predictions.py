@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...files import write_text
 from ..examples import Choices, Example
 from ..official import Official, Row, answered, checked, place_of, rows
 
@@ -31,9 +32,8 @@ def write(
         if task.name == "multirc"
         else [{"idx": int(a.index), "label": _word(a, b)} for a, b in pairs]
     )
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / task.predictions
-    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return path
 
 

@@ -101,6 +101,8 @@ def _diagnose(suite: Suite, name: str, config: SuperglueConfig, rte: Grid) -> No
     data = Sentences([blind(one) for one in examples], tokenizer, rte.task.classes, config.longest())
     said = rte.task.answers(data, list(predict(rte.best(), data, config.loop.precision).values()))
     release.write(release.described, suite.out / PREDICTIONS, examples, said)
+    for words in failure(rte):
+        suite.say(f"{name}: what {PREDICTIONS}/ has of it is by a failed run: {words}")
     if any(one.label is None for one in examples):
         suite.say(f"{name}: predicted, not scored: its labels are not known here")
         return

@@ -45,7 +45,8 @@ class WordTags(Task):
     """A class for each word. Answers and references are those of all words, sentence after sentence.
 
     Args:
-        parts: the sentences of train, dev and test; without test, dev is scored.
+        parts: the sentences of train, dev and test; without test, dev is scored. The classes are train's tags, as in
+            transformers' run_ner; a word of another part with a tag besides them counts as wrong.
         longest: tokens of a sentence.
         unread: what is said of words beyond them, which count like all others, and of those without a token.
         figures: the metrics, from sentences with what is right and the tags of each that are said.
@@ -64,7 +65,7 @@ class WordTags(Task):
             raise ValueError("tagging is for text encoders")
         check_longest(start.backbone, longest, shortest=3)
         tokenizer = text_tokenizer(start.backbone)
-        self.names, self.said_of_unread, self.figures = tag_names(parts), unread, figures
+        self.names, self.said_of_unread, self.figures = tag_names(parts["train"]), unread, figures
         train = Tagged(parts["train"], tokenizer, self.names, longest, count="items")
         dev, test = (Tagged(parts[part], tokenizer, self.names, longest) for part in ("dev", "test"))
         self.splits = Splits(train, {"": dev}, {"": test} if parts["test"] else {})
@@ -77,6 +78,9 @@ class WordTags(Task):
             )
             if data.unread
         ]
+        for part, data in (("dev", dev), ("test", test)):
+            if unknown := sorted(set(tag_names(data.sentences)) - set(self.names)):
+                self.notes.append(f"{part}: words with a tag that train has not count as wrong: {', '.join(unknown)}")
 
     def data(self, backbone: Backbone) -> Splits:
         return self.splits

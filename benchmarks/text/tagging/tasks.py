@@ -15,6 +15,7 @@ from ....ssl.data import Dataset
 from ....ssl.encoder import Backbone
 from ...classify import linear
 from ...encoders import Start, modality, text_tokenizer
+from ...files import write_text
 from ...finetune import MissingFiles, Setting, TunedConfig
 from ...task import Score, Task, TaskConfig
 from ..glue.protocols import grid
@@ -70,7 +71,7 @@ class TagProbeConfig(TaskConfig):
         if modality(backbone) != "text":
             raise ValueError("tagging is for text encoders")
         parts = read_treebank(self.data.path, self.data.tags)
-        names, tokenizer = tag_names(parts), text_tokenizer(backbone)
+        names, tokenizer = tag_names(parts["train"]), text_tokenizer(backbone)
         train, test = (
             Tagged(sentences, tokenizer, names, self.data.longest)
             for sentences in (parts["train"], parts["test"] or parts["dev"])
@@ -123,7 +124,7 @@ class TaggerConfig(TunedConfig, ABC):
         blocks = []
         for (words, tags), said in zip(data.sentences, by_sentence(data.sentences, answers), strict=True):
             blocks.append("".join("\t".join(columns) + "\n" for columns in zip(words, tags, said, strict=True)))
-        (folder / f"{self.name}_{part}.tsv").write_text("\n".join(blocks), encoding="utf-8")
+        write_text(folder / f"{self.name}_{part}.tsv", "\n".join(blocks))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

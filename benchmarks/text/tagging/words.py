@@ -5,7 +5,7 @@ Shape letters: T tokens.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -85,9 +85,9 @@ def read_treebank(root: str, tags: Literal["upos", "xpos"]) -> dict[str, list[Se
     return {part: [one for path in paths for one in read_conllu(path, tags)] for part, paths in files.items()}
 
 
-def tag_names(parts: Mapping[str, Sequence[Sentence]]) -> list[str]:
-    """All tags of all parts, in order."""
-    return sorted({tag for sentences in parts.values() for sentence in sentences for tag in sentence.tags})
+def tag_names(sentences: Sequence[Sentence]) -> list[str]:
+    """All their tags, in order."""
+    return sorted({tag for sentence in sentences for tag in sentence.tags})
 
 
 class Tagged(Dataset):
@@ -97,7 +97,8 @@ class Tagged(Dataset):
     `longest`, or of which the tokenizer leaves nothing, no token is read, and `seen` says so.
 
     Args:
-        names: what the tags are called, in the order of their numbers, which begin with 1.
+        names: what the tags are called, in the order of their numbers, which begin with 1. Other tags have the number
+            after the last, which nothing is ever said to be.
         count: what the loader counts: "items" for training with a fixed batch, "tokens" for reading all.
     """
 
@@ -124,7 +125,7 @@ class Tagged(Dataset):
                 word = next(pieces).ids
                 seen.append(bool(word) and len(ids) < longest - 1)
                 ids += word
-                tags += [numbers[tag], *[NO_WORD] * (len(word) - 1)] if word else []
+                tags += [numbers.get(tag, len(names) + 1), *[NO_WORD] * (len(word) - 1)] if word else []
             self.items.append(([*ids[: longest - 1], frame.stop], [*tags[: longest - 1], NO_WORD]))
             self.seen.append(seen)
         self.records = np.arange(len(sentences), dtype=np.int64)[:, None]
@@ -134,6 +135,9 @@ class Tagged(Dataset):
     def unread(self) -> int:
         """How many words have no token."""
         return sum(not one for seen in self.seen for one in seen)
+
+    def source(self) -> Iterable[object]:
+        return self.sentences
 
     def epoch(self, key: int) -> Epoch:
         return Epoch(self.records, self.sizes)
