@@ -128,6 +128,8 @@ def _carry_out(
     out = known.out or default
     frozen = {name: task for name, task in configs.items() if isinstance(task, (TaskConfig, ZeroShotConfig))}
     for name, task in frozen.items():
+        scores.need_same_data(out, name, {"path": to_dict(task)["data"]["path"]})
+    for name, task in frozen.items():
         try:
             rows = evaluate(name, task, encoder, known.seeds or 3, known.beside != "False")
         except MissingFiles as missing:

@@ -4,8 +4,11 @@
 import dataclasses
 import json
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
+
+from .files import write_text
 
 FILE = "scores.jsonl"
 
@@ -83,11 +86,33 @@ def read(folder: Path) -> list[Row]:
 
 def write(folder: Path, rows: list[Row]) -> None:
     """Puts rows into a folder's scores.jsonl, each in the place of an older one of its task, encoder and variant."""
-    folder.mkdir(parents=True, exist_ok=True)
     known = {(row.task, row.encoder, row.variant): row for row in (*read(folder), *rows)}
-    beside = folder / f".{FILE}.partial"
-    beside.write_text("".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in known.values()))
-    beside.rename(folder / FILE)
+    write_text(folder / FILE, "".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in known.values()))
+
+
+def whereabouts(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that name data, with whole paths: they say the same in every working directory."""
+
+    def whole(value: Any) -> Any:
+        if isinstance(value, list):
+            return [whole(one) if isinstance(one, str) and Path(one).is_file() else one for one in value]
+        return str(Path(value).resolve()) if isinstance(value, str) and value and Path(value).exists() else value
+
+    return {name: whole(value) for name, value in data.items() if name != "class"}
+
+
+def need_same_data(folder: Path, task: str, data: Mapping[str, Any]) -> None:
+    """Raises ValueError if a folder has a row of the task on other data: a new one would take its place.
+
+    Args:
+        data: the settings by which data are told, in JSON's types, such as {"path": "corpus"}.
+    """
+    named = whereabouts(data)
+    for row in [row for row in read(folder) if row.task == task]:
+        known = row.chosen[0].get("data") or whereabouts(row.settings.get("data", {}))
+        if other := [name for name, value in named.items() if known.get(name, value) != value]:
+            where = f"--data.{other[0]} {known[other[0]]}"
+            raise ValueError(f"{folder / FILE} has a row of {task} on other data, {where}: choose another --out")
 
 
 def table(rows: list[Row]) -> str:

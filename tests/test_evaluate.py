@@ -11,7 +11,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 import pluri
-from pluri.benchmarks import classify, encoders, tasks
+from pluri.benchmarks import classify, encoders, evaluate, scores, tasks
 from pluri.benchmarks.evaluate import understood
 from pluri.benchmarks.features import Vectors, vectors
 from pluri.benchmarks.labelled import LabelledConfig, read
@@ -166,3 +166,17 @@ def test_a_suite_s_settings_go_to_the_tasks_that_have_them():
     assert given["tagging/linear"] == ["--data.path", "x", "--layer", "2", "--nonsense", "1"]
     assert given["tagging/pos"] == ["--data.path", "x", "--lr", "1e-4", "3e-4", "--nonsense", "1"]
     assert understood(found["tagging/pos"], ["--layer", "2"], [found["tagging/pos"]]) == ["--layer", "2"]
+
+
+def test_a_row_on_other_data_is_not_replaced(samples, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(samples["images"], "mine")
+    words = ["classify/knn", "pixels", "--out", "out", "--data.path"]
+    evaluate.main([*words, "mine"])
+    kept = scores.read(tmp_path / "out")
+    with pytest.raises(
+        ValueError, match="scores.jsonl has a row of classify/knn on other data, --data.path .*mine: choose another"
+    ):
+        evaluate.main([*words, str(samples["images"])])
+    assert scores.read(tmp_path / "out") == kept
+    evaluate.main([*words, str(tmp_path / "mine")])

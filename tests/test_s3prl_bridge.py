@@ -18,7 +18,6 @@ from pluri.benchmarks.encoders import load, modality, random_twin, settings_of
 from pluri.benchmarks.s3prl import shims
 from pluri.benchmarks.s3prl.corpus import lay_out
 from pluri.benchmarks.s3prl.encoder import UpstreamFrontEnd
-from pluri.benchmarks.s3prl.lengths import expected
 from pluri.benchmarks.s3prl.runner import RunnerConfig, result
 from pluri.benchmarks.s3prl.upstream import Upstream, pluri
 from pluri.benchmarks.superb import corpora
@@ -77,16 +76,14 @@ def test_states_through_the_bridge_are_ours_alone_and_in_a_batch(name):
     upstream, waves = Upstream(backbone).eval(), clips()
     together = upstream(waves)["hidden_states"]
     assert len(together) == backbone.encoder.config.depth + 1
-    rate = upstream.get_downsample_rates("hidden_states")
-    assert together[0].shape[1] == expected(max(SAMPLES), rate)
     for row, wave in enumerate(waves):
         ours, alone = backbone(wave[None]), upstream([wave])["hidden_states"]
-        have, wanted = int(ours.lengths[0]), expected(len(wave), rate)
+        have = int(ours.lengths[0])
+        assert len(wave) < max(SAMPLES) or together[0].shape[1] == have
         for layer, x in enumerate(together):
-            torch.testing.assert_close(x[row, :wanted], alone[layer][0], atol=1e-5, rtol=1e-5)
-            both = min(have, wanted)
-            torch.testing.assert_close(x[row, :both], ours.layers[layer][0, :both], atol=1e-5, rtol=1e-5)
-            assert (x[row, both:] == x[row, both - 1]).all()  # missing frames
+            torch.testing.assert_close(alone[layer], ours.layers[layer], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(x[row, :have], ours.layers[layer][0], atol=1e-5, rtol=1e-5)
+            assert (x[row, have:] == x[row, have - 1]).all()  # behind its end
 
 
 @needs_s3prl
@@ -103,10 +100,10 @@ def test_its_featuriser_hands_out_what_ours_does_of_a_clip_alone_and_in_a_batch(
     ours = mix(x[None], weights[None, None])[0, 0].split(lengths)
     together = featurizer(waves, upstream(waves))
     for wave, theirs, mine in zip(waves, together, ours, strict=True):
-        alone = featurizer([wave], upstream([wave]))[0]
-        torch.testing.assert_close(theirs, alone, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(featurizer([wave], upstream([wave]))[0], mine, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(theirs[: len(mine)], mine, atol=1e-5, rtol=1e-5)
-        assert len(theirs) == round(len(wave) / upstream.rate) and len(theirs) - len(mine) <= 2
+        assert len(theirs) == (len(mine) if len(wave) == max(SAMPLES) else round(len(wave) / upstream.rate))
+        assert (theirs[len(mine) :] == theirs[len(mine) - 1]).all()  # s3prl cuts there, whatever frames there are
 
 
 @needs_s3prl
@@ -133,11 +130,21 @@ def test_an_upstream_without_weights_says_what_s3prl_says(peer, name):
     x, lengths = read(waves)
     expert = vars(peer("s3prl.upstream.baseline.hubconf"))[name]()
     for wave, mine in zip(waves, x.split(lengths), strict=True):
-        theirs = expert([wave])["hidden_states"][0][0]
-        both = min(len(theirs), len(mine))
-        assert len(mine) == round(len(wave) / 160) and len(mine) - both <= 2
-        torch.testing.assert_close(mine[:both, 0], theirs[:both], atol=1e-5, rtol=1e-5)
+        theirs = expert([wave])["hidden_states"][0][0][: round(len(wave) / 160)]  # which its featuriser leaves
+        torch.testing.assert_close(mine[:, 0], theirs, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(read([wave]).x, mine, atol=1e-5, rtol=1e-5)
+
+
+@needs_s3prl
+@torch.inference_mode()
+def test_its_filter_banks_and_ours_have_the_same_frames_and_means():
+    again = Reading.of(load("s3prl:fbank_no_cmvn"), FeaturizerConfig(), True, "fp32")
+    assert '"version": 2' in again.key()  # stores of repeated frames are not read again
+    for pooled in (False, True):
+        x, lengths = Reading.of(load("fbank_no_cmvn"), FeaturizerConfig(), pooled, "fp32")(clips()[:3])
+        theirs = Reading.of(load("s3prl:fbank_no_cmvn"), FeaturizerConfig(), pooled, "fp32")(clips()[:3])
+        assert theirs.lengths == lengths
+        torch.testing.assert_close(theirs.x, x, atol=1e-3, rtol=1e-3)  # two filter banks, in float32
 
 
 @pytest.fixture(scope="module")
@@ -168,10 +175,12 @@ def test_every_layer_of_a_local_checkpoint_is_what_s3prl_says_of_the_clip_alone(
     said = backbone(torch.nn.utils.rnn.pad_sequence(waves, batch_first=True), torch.tensor(SAMPLES))
     with shims.applied():
         theirs = peer("s3prl.nn.upstream").S3PRLUpstream("wav2vec2_local", path_or_url=str(checkpoint)).eval()
+    assert said.lengths.tolist() == [49, 100, 30, 2]  # the shortest is filled up to 50 ms
     for row, wave in enumerate(waves):
-        layers, lengths = theirs(wave[None], torch.tensor([len(wave)]))
-        for mine, other, length in zip(said.layers, layers, lengths, strict=True):
-            torch.testing.assert_close(mine[row, : said.lengths[row]], other[0, : length[0]], atol=1e-5, rtol=1e-5)
+        layers, _ = theirs(wave[None], torch.tensor([len(wave)]))
+        for mine, other in zip(said.layers, layers, strict=True):
+            have = said.lengths[row]
+            torch.testing.assert_close(mine[row, :have], other[0, :have], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(said.x, said.layers[-1])
     with pytest.raises(ValueError, match="--beside False"):
         random_twin(backbone, 0)
@@ -212,6 +221,9 @@ def test_wrong_upstreams_are_named_in_one_line(tmp_path):
         (f"s3prl:fbank@{broken}", "takes no checkpoint"),
         (f"s3prl:baseline_local@{broken}", "needs a model_config, which pluri cannot give"),
         ("s3prl:stft_mag", "needs a model_config, which pluri cannot give"),
+        (f"s3prl:mos_apc_local@{broken}", "needs a download of apc, and gives scores in place of states"),
+        (f"s3prl:mos_tera_local@{broken}", "needs a download of tera"),
+        (f"s3prl:mos_wav2vec2_local@{broken}", "needs a download of wav2vec2"),
         ("s3prl:customized_upstream@nowhere.pt", "name a checkpoint that is there"),
         (f"s3prl:nobody_local@{broken}", "s3prl has no upstream nobody_local"),
         (f"s3prl:wav2vec2_local@{broken}", "cannot be built from"),

@@ -191,7 +191,17 @@ def test_trials_have_the_same_scores_where_clips_are_encoded_alone_and_in_a_padd
 def test_what_differs_from_s3prl_is_said(tmp_path):
     config = of(manifest(tmp_path / "data", 3))
     notes = " ".join(config.notes(config.folds()))
-    assert ACROSS in notes and "pooling takes a clip's own frames" in notes
+    assert ACROSS in notes and "pooling takes a clip's own frames" in notes and "pauses" not in notes
+
+
+def test_pauses_that_are_kept_stand_among_what_is_not_published_and_have_a_store_of_their_own(tmp_path):
+    path, stores = manifest(tmp_path / "data", 3), []
+    for silence, said in (("cut", False), ("keep", True)):
+        config = of(path, silence=silence, steps=1, evaluations=1, lr=1e-4)
+        rows, _ = run(config, tmp_path / "out", 1)
+        assert ("silence keep (cut)" in rows[0].protocol) == said
+        stores.append({one.name for one in (tmp_path / "out" / "store").iterdir()})
+    assert len(stores[0]) == 1 and len(stores[1]) == 2
 
 
 def test_voices_are_told_apart_and_everything_is_written(tmp_path):
@@ -263,7 +273,7 @@ def test_voxceleb_is_read_and_scored_in_the_leaderboards_form(tmp_path, monkeypa
 def test_other_trials_than_the_published_ones_are_not_the_leaderboards(tmp_path, monkeypatch):
     root = voxceleb(tmp_path / "VoxCeleb1")
     (fold,) = of(root).folds()
-    assert not fold.official and fold.parts.protocol.startswith("incomplete data: 3 of 37720 trials; SUPERB")
+    assert not fold.official and fold.parts.protocol.startswith("incomplete data: 3 of 37720 trials")
     monkeypatch.setitem(COUNTS, "asv", Count((3,), "this test"))
     list_of = root / "voxceleb1_test_v2.txt"
     names = {"voxceleb1_test_v2.txt": True, "veri_test2.txt": True, "veri_test.txt": False}
@@ -278,7 +288,9 @@ def test_other_trials_than_the_published_ones_are_not_the_leaderboards(tmp_path,
 
 def test_what_cannot_be_used_is_said_in_one_line(tmp_path):
     path = manifest(tmp_path / "data")
-    with pytest.raises(ValueError, match=r"training clips are shorter than 2 s: set --shortest"):
+    with pytest.raises(
+        ValueError, match=r"training clips, without their silence, are no longer than 2 s: set --shortest"
+    ):
         run(of(path, shortest=2.0), tmp_path / "out")
     with pytest.raises(MissingFiles, match="VoxCeleb1's dev/wav"):
         run(of(tmp_path), tmp_path / "out")

@@ -38,7 +38,7 @@ class Constant(States):
             self.clips.append(torch.stack([x, noise], 1))
             self.targets.append([*(symbols + 3).tolist(), VOCABULARY.end])
 
-    def read(self, numbers):
+    def read(self, numbers, place=None):
         chosen = [self.clips[number] for number in numbers]
         return Frames(torch.cat(chosen), [len(one) for one in chosen])
 

@@ -80,6 +80,20 @@ def test_one_layer_is_taken_as_s3prl_takes_it(peer):
 
 
 @s3prl
+def test_a_single_layer_is_normalised_here_and_not_by_s3prl(peer):
+    read = Reading.of(load("fbank_no_cmvn"), FeaturizerConfig(normalize=True), False, "fp32")
+    plain = Reading.of(load("fbank_no_cmvn"), FeaturizerConfig(), False, "fp32")
+    wave = 0.1 * torch.randn(8000)
+    ours, states = read([wave]).x[:, 0], plain([wave]).x[:, 0]
+    theirs = peer("s3prl.upstream.interfaces").Featurizer(
+        Said([states[None]], 160), upstream_device="cpu", normalize=True
+    )
+    assert torch.equal(theirs([wave], {"hidden_states": [states[None]]})[0], states)
+    torch.testing.assert_close(ours, normalized(states))
+    assert "leaves an encoder of one layer" in (normalized.__doc__ or "")
+
+
+@s3prl
 def test_a_head_on_mean_states_says_what_s3prl_s_says_of_padded_frames(peer):
     features, lengths = torch.randn(3, 9, 12), torch.tensor([9, 4, 1])
     heads = UtteranceHeads((5,), 2, 1, 12, (6,), FeaturizerConfig(kind="concat"))

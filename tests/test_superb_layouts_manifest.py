@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from pluri.benchmarks.superb import corpora
 from pluri.benchmarks.superb.layouts.manifest import diarized, labelled, searched, transcribed, verified
 from pluri.benchmarks.superb.sd.rttm import Turn
 from pluri.benchmarks.superb.utterances import measured
@@ -77,6 +78,59 @@ def test_speakers_are_kept_apart_where_the_task_needs_it(tmp_path):
     assert speakers(parts.test) == {"s0"} and len(speakers(parts.dev)) == 1 and "a tenth is dev" in parts.protocol
 
 
+@pytest.mark.parametrize("read", [transcribed, lambda path: labelled(path, apart=True)])
+def test_named_splits_and_half_filled_columns_that_mix_speakers_are_refused(tmp_path, read):
+    row = {"text": "SO", "label": "a"}
+    rows = [
+        {"path": f"{i}.wav", **row, "speaker": f"s{i}", "split": split}
+        for i, split in enumerate(("train", "train", "dev", "test"))
+    ]
+    assert len(read(write(tmp_path / "m.tsv", rows)).train) == 2
+    path = write(tmp_path / "m.tsv", [*rows[:3], {**rows[3], "speaker": "s1"}])
+    with pytest.raises(
+        ValueError, match=r"m.tsv, line 5: s1 is in test, and in train by .*m.tsv, line 3; .*column spea"
+    ):
+        read(path)
+    assert len(labelled(path).test) == 1  # KS and SID hear the same speakers
+    rows = [{"path": f"{i}.wav", **row, "speaker": f"s{i % 10}" if i != 7 else ""} for i in range(60)]
+    for named in (rows, [{**one, "split": "test" if one["speaker"] == "s0" else "train"} for one in rows]):
+        path = write(tmp_path / "n.tsv", named)
+        with pytest.raises(ValueError, match="n.tsv, line 9: no speaker, which other rows have: fill the column in"):
+            read(path)
+        assert labelled(path).test
+
+
+def test_words_and_tags_may_be_lists_in_json_and_nothing_else_may(tmp_path):
+    rows = [
+        {"path": f"{i}.wav", "split": split, "text": "PLAY QUEEN NOW", "tags": "O artist O", "label": "a"}
+        for i, split in enumerate(("train", "dev", "test"))
+    ]
+    told = transcribed(write(tmp_path / "m.jsonl", rows), tags=True)
+    lists = [{**row, "text": row["text"].split(), "tags": row["tags"].split(), "more": {"a": [1]}} for row in rows]
+    path = write(tmp_path / "m.jsonl", lists)
+    assert transcribed(path, tags=True) == told and told.slots[0].values == ("artist",)
+    assert labelled(path).slots[0].values == ("a",)
+    for change, said in (
+        ({"tags": [0, 1, 0]}, r"tags is no text but \[0, 1, 0\]"),
+        ({"text": {"a": "b"}}, "text is no text but {'a': 'b'}"),
+        ({"split": ["train"]}, r"split is no text but \['train'\]"),
+    ):
+        write(path, [lists[0], {**lists[1], **change}, lists[2]])
+        with pytest.raises(ValueError, match=f"m.jsonl, line 2: {said}: write it as text"):
+            transcribed(path, tags=True)
+    with pytest.raises(ValueError, match=r"line 1: label is no text but \['a', 'b'\]"):
+        labelled(write(path, [{**lists[0], "label": ["a", "b"]}, *lists[1:]]))
+
+
+@pytest.mark.parametrize("name", ["M.TSV", "m.Csv", "m.JSONL"])
+def test_a_manifest_s_ending_may_be_upper_case(tmp_path, name):
+    rows = [{"path": f"{i}.wav", "label": "x", "split": split} for i, split in enumerate(("train", "dev", "test"))]
+    write(tmp_path / name.lower(), rows).rename(tmp_path / name)
+    (fold,) = corpora.keywords(str(tmp_path / name), "")
+    assert names(fold.parts.test) == ["2.wav"]
+    assert corpora.place(str(tmp_path / name), fold.parts.test[0]).endswith("line 3" if "J" in name else "line 4")
+
+
 def test_verification_has_speakers_in_one_part_each_and_trials(tmp_path):
     rows = [{"path": f"{v}/{i}.wav", "label": f"v{v}"} for v in range(10) for i in range(4)]
     parts = verified(write(tmp_path / "m.tsv", rows))
@@ -100,7 +154,7 @@ def test_verification_has_speakers_in_one_part_each_and_trials(tmp_path):
     assert len(left.dev) == 19 and len(left.dev_trials) < 24
     assert not any(bad.name in trial for trial in left.dev_trials)
     rows = [{**row, "split": "test" if row["path"].endswith("3.wav") else "train"} for row in rows]
-    with pytest.raises(ValueError, match="v0 is in train and in test"):
+    with pytest.raises(ValueError, match="line 5: v0 is in test, and in train by .*m.tsv, line 2; this task .* split$"):
         verified(write(tmp_path / "m.tsv", rows))
 
 
@@ -137,6 +191,8 @@ def test_intents_take_several_columns_and_slots_take_tags(tmp_path):
     assert parts.test[1].labels == ("on", "b") and [slot.values for slot in parts.slots] == [("on",), ("a", "b")]
     parts = transcribed(path, tags=True)
     assert parts.test[0].tags == ("O", "O", "B-city") and parts.slots[0].values == ("city",)
+    write(path, [{**row, "text": "Go to bonn"} for row in rows])
+    assert transcribed(path, tags=True) == parts and transcribed(path).test[0].text == "Go to bonn"
     write(path, [{**row, "tags": "O O"} for row in rows])
     with pytest.raises(ValueError, match="m.tsv, line 2: 2 tags for 3 words"):
         transcribed(path, tags=True)

@@ -92,7 +92,7 @@ class Bad(States):
     def __init__(self, bad):
         self.bad = bad
 
-    def read(self, numbers):
+    def read(self, numbers, place=None):
         raise NotImplementedError
 
 

@@ -8,11 +8,12 @@ import pytest
 
 from pluri.benchmarks.encoders import load
 from pluri.benchmarks.superb.clips import Clips
-from pluri.benchmarks.superb.layouts.published import COUNTS, Count
+from pluri.benchmarks.superb.layouts.published import COUNTS, Count, lacks
 from pluri.benchmarks.superb.layouts.speech_commands import KEYWORDS, NOISE, part_of
 from pluri.benchmarks.superb.predictions import read_intents, read_pairs
 from pluri.benchmarks.superb.swept import submission
 from pluri.benchmarks.superb.utterance.tasks import EmotionConfig, IntentConfig, KeywordConfig
+from pluri.benchmarks.superb.utterances import Parts, Trial, Utterance
 
 
 def whole(monkeypatch, task, count):
@@ -50,19 +51,29 @@ def speech_commands(superb, root):
 def test_part_of_a_corpus_is_compared_with_nothing(superb, tmp_path, monkeypatch):
     root = superb.intents(tmp_path / "data")
     rows, _ = superb.run("superb/ic", superb.of(IntentConfig(), root, steps=1), tmp_path / "out", seeds=1)
-    assert rows[0].protocol.startswith("incomplete data: 4 of 3793 test clips; SUPERB")
-    written = Path(rows[0].chosen[0]["predictions"])
+    short = "incomplete data: 4 of 3793 test clips and 16 of 26250 clips of train and dev"
+    assert rows[0].protocol.startswith(f"{short}; SUPERB")
+    written = tmp_path / "out" / rows[0].chosen[0]["predictions"]
     assert [path.name for path in written.iterdir()] == ["ic.txt"]  # nothing to hand in
     page = (tmp_path / "out" / "index.html").read_text()
-    assert "This run used incomplete data: 4 of 3793 test clips, so its figure is no leaderboard score" in page
-    assert "(incomplete data: 4 of 3793 test clips)" in page and "points)" not in page
+    assert f"This run used {short}, so its figure is no leaderboard score" in page
+    assert f"({short})" in page and "points)" not in page
     whole(monkeypatch, "ic", 4)
     assert IntentConfig(data=dataclasses.replace(IntentConfig().data, path=str(root))).folds()[0].official
     (root / "wavs" / "train" / "1.wav").unlink()
     (fold,) = superb.of(IntentConfig(), root).folds()
     assert not fold.official and fold.parts.protocol.startswith("incomplete data: 1 clips of train and dev missing; ")
     (fold,) = superb.of(KeywordConfig(), speech_commands(superb, tmp_path / "ks")).folds()
-    assert not fold.official and fold.parts.protocol.startswith("incomplete data: 12 of 3081 test clips; ")
+    assert not fold.official and fold.parts.protocol.startswith("incomplete data: 12 of 3081 test clips and ")
+
+
+@pytest.mark.parametrize("task", [name for name in COUNTS if name != "er"])
+def test_a_whole_test_part_with_less_to_learn_from_is_incomplete(task):
+    one, count = Utterance("a", Path("a.wav")), COUNTS[task]
+    trials = (Trial(True, "a", "a"),) * count.test[0] if task == "asv" else ()
+    parts = Parts([one] * 2, [one], [one] * count.test[0], "SUPERB", [], trials=trials)
+    assert lacks(task, parts) == f"incomplete data: 3 of {count.learnt} clips of train and dev"
+    assert lacks(task, parts._replace(train=[one] * (count.learnt - 1))) == ""
 
 
 def test_keywords_follow_superb_with_its_test_archive(superb, tmp_path, monkeypatch):
@@ -106,11 +117,12 @@ def test_predictions_of_other_settings_or_weights_lie_apart(superb, tmp_path, mo
 
     def to(config, encoder="fbank_no_cmvn"):
         rows, _ = superb.run("superb/ic", config, tmp_path / "out", encoder, seeds=1)
-        return Path(rows[0].chosen[0]["predictions"])
+        return tmp_path / "out" / rows[0].chosen[0]["predictions"]
 
     first = to(config)
-    assert to(dataclasses.replace(config, grid=(1e-1, 1e-2))) == first and (first / "predict.zip").is_file()
-    assert len({first, to(dataclasses.replace(config, steps=3)), to(config, "mel")}) == 3
+    assert to(dataclasses.replace(config, device="auto")) == first and (first / "predict.zip").is_file()
+    others = dataclasses.replace(config, steps=3), dataclasses.replace(config, grid=(1e-1, 1e-2))
+    assert len({first, *map(to, others), to(config, "mel")}) == 4
     shared = [submission("a", load("mel"), task) for task in (KeywordConfig(steps=9), EmotionConfig(steps=9))]
     assert (
         shared[0] == shared[1] != submission("a", load("mel"), KeywordConfig())

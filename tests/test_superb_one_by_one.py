@@ -31,7 +31,7 @@ class Drawn(States):
         self.x = [torch.randn(count, layers, width, generator=source) for count in FRAMES]
         self.bad = {}
 
-    def read(self, numbers):
+    def read(self, numbers, place=None):
         return Frames(torch.cat([self.x[n] for n in numbers]), [FRAMES[n] for n in numbers])
 
 

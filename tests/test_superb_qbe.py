@@ -21,7 +21,7 @@ from pluri.benchmarks.superb.qbe import search as qbe_search
 from pluri.benchmarks.superb.qbe.search import GAIN, SearchConfig, find, values
 from pluri.benchmarks.superb.qbe.term_value import DEFAULT, greatest_term_value, read_stdlist
 from pluri.benchmarks.superb.states import Reading
-from pluri.benchmarks.superb.store import StoreConfig
+from pluri.benchmarks.superb.store import Store, StoreConfig
 from pluri.benchmarks.superb.swept import CorpusConfig
 from pluri.benchmarks.superb.utterances import Utterance
 
@@ -152,6 +152,28 @@ def test_a_search_that_was_cut_off_goes_on_and_a_finished_one_is_read(tmp_path, 
     assert again[0].each == whole[0].each and len(calls) == 3 + 2 + 1  # two layers of four, then test
     third, said = run(config, tmp_path / "cut", "random:speech/mockingjay_tiny")
     assert third[0].each == whole[0].each and len(calls) == 6 and "store:" not in said
+
+
+def test_no_more_than_one_layer_is_read_at_a_time(tmp_path, monkeypatch):
+    through, shapes = Store.read, []
+
+    def read(self, numbers, place=None):
+        frames = through(self, numbers, place)
+        shapes.append(frames.x.shape[1])
+        return frames
+
+    monkeypatch.setattr(Store, "read", read)
+    run(of(manifest(tmp_path / "data")), tmp_path / "out", "random:speech/mockingjay_tiny")
+    assert shapes == [1] * 5  # four layers for dev, the best for test
+
+
+def test_without_a_store_the_scores_are_the_same_and_the_run_says_how_often_the_encoder_runs(tmp_path):
+    path, encoder = manifest(tmp_path / "data"), "random:speech/mockingjay_tiny"
+    kept, said = run(of(path, store=StoreConfig(dtype="fp32")), tmp_path / "kept", encoder)
+    assert "times" not in said
+    online, said = run(of(path, store=StoreConfig(dtype="fp32", gigabytes=0.0)), tmp_path / "online", encoder)
+    assert "the encoder runs over all documents 5 times: once for each layer, and again for test" in said
+    assert online[0].each[0] == pytest.approx(kept[0].each[0])
 
 
 def test_beside_it_stand_twins_and_filter_banks(tmp_path):

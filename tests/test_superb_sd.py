@@ -19,7 +19,7 @@ from pluri.benchmarks.superb.clips import Clips
 from pluri.benchmarks.superb.featurizer import FeaturizerConfig
 from pluri.benchmarks.superb.layouts.published import COUNTS, Count
 from pluri.benchmarks.superb.order import ACROSS
-from pluri.benchmarks.superb.sd import diarization
+from pluri.benchmarks.superb.sd import diarization, probe
 from pluri.benchmarks.superb.sd import task as sd_task
 from pluri.benchmarks.superb.sd.chunks import cut, fit
 from pluri.benchmarks.superb.sd.head import Diarizer, permuted, right
@@ -154,7 +154,12 @@ def test_speakers_are_said_alike_where_chunks_are_encoded_alone_and_in_a_padded_
     for seconds in (0.01, 60.0):  # each chunk in a batch of its own, and all of them in one
         changed = dataclasses.replace(config, store=StoreConfig(dtype="fp32", seconds=seconds))
         rows, _ = run(changed, tmp_path / f"{seconds}", 1, "random:speech/wav2vec2_tiny")
-        found.append([read_probabilities(Path(rows[0].chosen[0]["sweeps"][0]), 0, rate) for rate in SMALL["grid"]])
+        found.append(
+            [
+                read_probabilities(tmp_path / f"{seconds}" / rows[0].chosen[0]["sweeps"][0], 0, rate)
+                for rate in SMALL["grid"]
+            ]
+        )
     for alone, together in zip(*found, strict=True):
         assert list(alone) == list(together) == ["10.wav", "11.wav"]
         assert all(np.allclose(alone[name], together[name], atol=1e-3) for name in alone)  # kept at half precision
@@ -179,6 +184,13 @@ def test_a_part_in_which_nobody_speaks_is_refused_before_training(tmp_path, part
         of(tmp_path, protocol="clean").folds()
     if part == "development":
         assert of(tmp_path).folds()  # counts there only frames that are right
+    with (tmp_path / "a.train.rttm").open("a") as file:
+        file.write("SPEAKER train 1 1.0 4.0 <NA> <NA> low <NA> <NA>\n")
+    with pytest.raises(ValueError, match=r"a.train.rttm, line 3: low's turn ends at 5 seconds, and .*train.wav at 1.3"):
+        of(tmp_path).folds()
+    (tmp_path / "a.train.uem").write_text("train 1 0.0 1.3\n")  # a slice of a longer recording
+    if part == "development":
+        assert of(tmp_path).folds()
 
 
 def test_voices_are_told_apart_and_everything_is_written(tmp_path):
@@ -190,11 +202,26 @@ def test_voices_are_told_apart_and_everything_is_written(tmp_path):
     assert "best of dev" in row.protocol and "lowest error on test" in " ".join(row.chosen[0]["notes"])
     said = read_rttm(next((tmp_path / "out" / "predictions").iterdir()) / "sd.rttm")
     truth = {f"{i}.wav": [Turn(*turn) for turn in turns_of(i)] for i in (10, 11)}
-    assert diarization.score(truth, said).rate == pytest.approx(row.scores["der"], abs=5e-3)
+    assert diarization.score(truth, said).rate == pytest.approx(row.scores["der"], abs=1e-9)
     assert scores.read(tmp_path / "out") == rows
-    folder = Path(row.chosen[0]["sweeps"][0])
+    folder = tmp_path / "out" / row.chosen[0]["sweeps"][0]
     tallies = diarization.sweep(read_probabilities(folder, 0, row.chosen[0]["lr"]), truth, 0.01)
-    assert min(tally.rate for tally in tallies.values()) == pytest.approx(row.scores["der"], abs=5e-3)
+    assert min(tally.rate for tally in tallies.values()) == row.scores["der"]
+
+
+def test_what_is_scored_is_what_is_kept_to_the_last_bit(tmp_path, monkeypatch):
+    through, scored = probe.rates, []
+
+    def rates(found, recordings, hop):
+        scored.append(found)
+        return through(found, recordings, hop)
+
+    monkeypatch.setattr(probe, "rates", rates)
+    run(of(manifest(tmp_path / "data"), steps=2, evaluations=1), tmp_path / "out")
+    folder = next((tmp_path / "out").rglob("activity-*")).parent
+    for found, rate in zip(scored, SMALL["grid"], strict=True):
+        kept = read_probabilities(folder, 0, rate)
+        assert list(found) == list(kept) and all(np.array_equal(found[name], kept[name]) for name in kept)
 
 
 def test_clean_hears_test_whole_and_chooses_on_dev(tmp_path):
@@ -263,6 +290,39 @@ def test_libri2mix_is_read_and_written_in_the_leaderboards_form_if_that_is_possi
     assert next(iter(found.values())).shape == (130, 2) and "h5py" not in " ".join(rows[0].chosen[0]["notes"])
 
 
+def test_a_turn_that_ends_after_its_audio_is_named_by_its_row(tmp_path):
+    path = manifest(tmp_path / "data")
+    lines = path.read_text().splitlines()
+    for row, end, wrong in ((6, "1.39", False), (6, "200", True), (24, "1.5", True)):  # 0.1 s are forgiven
+        changed = [
+            *lines[:row],
+            "\t".join([*lines[row].split("\t")[:3], end, *lines[row].split("\t")[4:]]),
+            *lines[row + 1 :],
+        ]
+        path.write_text("\n".join(changed) + "\n")
+        if wrong:
+            with pytest.raises(
+                ValueError, match=rf"talk.tsv, line {row + 1}: high's turn ends at {end} .*wav at 1.3: mend"
+            ):
+                of(path).folds()
+        else:
+            assert of(path).folds()
+    root = kaldi(tmp_path / "mix")
+    for name, number in (("test/rttm", 2), ("train/segments", 0)):
+        file = root / "data" / name
+        right = file.read_text()
+        rows = right.splitlines()
+        rows[number] = (
+            rows[number].rsplit(" ", 1)[0] + " 9.5" if "seg" in name else rows[number].replace(" 1 0.1 ", " 1 9.1 ")
+        )
+        file.write_text("\n".join(rows) + "\n")
+        where = "test/rttm, line 3" if "rttm" in name else "mix/data"  # of segments none has the row in RTTM
+        with pytest.raises(ValueError, match=rf"{where}: low's turn ends at 9\.\d+ seconds, and .*wav at 1.3: mend"):
+            of(root).folds()
+        file.write_text(right)
+    assert of(root).folds()
+
+
 def test_what_cannot_be_used_is_said_in_one_line(tmp_path):
     path = manifest(tmp_path / "data")
     with pytest.raises(ValueError, match=r"0.wav has 2 speakers: set --speakers 2"):
@@ -280,7 +340,8 @@ def test_what_cannot_be_used_is_said_in_one_line(tmp_path):
 
 def test_kaldi_folders_of_other_or_fewer_recordings_are_not_the_leaderboards(tmp_path, monkeypatch):
     root = kaldi(tmp_path / "mix")
-    assert of(root).folds()[0].parts.protocol.startswith("incomplete data: 2 of 3000 test clips; SUPERB: ")
+    said = of(root).folds()[0].parts.protocol
+    assert said.startswith("incomplete data: 2 of 3000 test clips and ") and " clips of train and dev; SUPERB: " in said
     monkeypatch.setitem(COUNTS, "sd", Count((2,), "this test"))
     (published,) = of(root).folds()
     for path in (root / "data" / "test").iterdir():

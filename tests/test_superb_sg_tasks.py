@@ -104,7 +104,7 @@ def test_the_worst_mixtures_are_shown_with_their_estimates_beside_the_targets(tm
         two.write_bytes(kept)
     config = of(SpeechSeparationConfig(), root, steps=6)
     row, _ = run("ss", config, tmp_path / "out")
-    folder = Path(row.chosen[0]["sweeps"][0])
+    folder = tmp_path / "out" / row.chosen[0]["sweeps"][0]
     figures = json.loads((folder / "0-0.01" / "clips.json").read_text())
     worst = sorted(figures, key=lambda name: figures[name]["si_sdri"])[:3]
     (found,) = mistakes.read(folder)

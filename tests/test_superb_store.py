@@ -86,6 +86,16 @@ def test_a_chosen_layer_is_kept_alone(folder, backbone, tmp_path):
 
 
 @pytest.mark.parametrize("pooled", [True, False])
+@pytest.mark.parametrize("gigabytes", [0.0, 50.0])
+def test_one_of_the_layers_that_are_kept_is_read_alone(folder, backbone, tmp_path, pooled, gigabytes):
+    clips, read = clips_of(folder), reading(backbone, pooled)
+    states = open_states(StoreConfig(gigabytes=gigabytes), tmp_path, clips, read, lambda line: None)
+    (x, lengths), (one, counts) = states.read([3, 0, 3]), states.read([3, 0, 3], 2)
+    assert isinstance(states, Online) == (gigabytes == 0.0) and counts == lengths
+    assert torch.equal(one, x[:, 2:3])
+
+
+@pytest.mark.parametrize("pooled", [True, False])
 def test_a_fill_that_was_cut_off_ends_with_the_same_bytes_and_repeats_no_finished_batch(
     folder, backbone, tmp_path, pooled, monkeypatch
 ):

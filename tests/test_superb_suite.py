@@ -3,6 +3,8 @@
 
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,6 +131,51 @@ def test_chosen_layers_are_stored_alone_and_named_by_their_numbers(config, tmp_p
         assert all(len(one) == 2 for one in rows[0].chosen[0]["layers"])
         names = [label.get_text() for label in pictures.layers(rows).axes[0].get_xticklabels()]
         assert names == ["1", "3"]
+
+
+def test_a_run_that_is_killed_as_it_notes_what_it_left_out_goes_on(config, tmp_path, monkeypatch):
+    through = Path.replace
+
+    def cut(path, target):
+        if target.name == swept.LEFT_OUT:
+            raise KeyboardInterrupt
+        return through(path, target)
+
+    monkeypatch.setattr(Path, "replace", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path, beside=False)
+    assert not list(tmp_path.rglob(swept.LEFT_OUT))
+    monkeypatch.setattr(Path, "replace", through)
+    (row,), _ = run(config, tmp_path, beside=False)
+    assert row.chosen[0]["bad"] == 0
+
+
+def test_rows_on_other_data_are_not_replaced(config, data, tmp_path, monkeypatch):
+    (first,), _ = run(config, tmp_path / "out", beside=False)
+    shutil.copytree(data.parent, tmp_path / "copy")
+    other = dataclasses.replace(config, data=dataclasses.replace(config.data, path=str(tmp_path / "copy" / data.name)))
+    for name in (TINY, "mel"):
+        with pytest.raises(
+            ValueError, match="scores.jsonl has a row of superb/sid on other data, .*clips.tsv: choose an"
+        ):
+            run(other, tmp_path / "out", name, beside=False)
+    assert scores.read(tmp_path / "out") == [first]
+    monkeypatch.chdir(data.parent)
+    same = dataclasses.replace(config, data=dataclasses.replace(config.data, path=data.name), steps=13)
+    (second,), _ = run(same, tmp_path / "out", beside=False)  # other settings on the same data
+    monkeypatch.chdir(tmp_path)
+    run(config, tmp_path / "out", beside=False)
+    assert "13 steps" in second.protocol and len(scores.read(tmp_path / "out")) == 1
+
+
+def test_a_precision_is_refused_where_it_has_no_effect_and_is_not_that_of_filter_banks(config, tmp_path):
+    half = dataclasses.replace(config, precision="bf16")
+    for name in ("mel", "fbank_no_cmvn", "s3prl:fbank"):
+        with pytest.raises(ValueError, match=f"--precision has no effect on {name}, which computes in float32"):
+            run(half, tmp_path, name, beside=False)
+    assert not list(tmp_path.iterdir())
+    rows, _ = run(half, tmp_path, seeds=1)
+    assert [row.chosen[0]["changed"].get("precision") for row in rows] == ["bf16 (fp32)", "bf16 (fp32)", None]
 
 
 def test_one_layer_of_an_encoder_has_filter_banks_beside_it(config, tmp_path):

@@ -2,6 +2,7 @@
 """The sweep: each head keeps its best state on dev, the median over seeds chooses, and a break changes no number."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -95,6 +96,43 @@ def test_a_state_of_an_earlier_version_is_gone_on_from(tmp_path):
     del kept["total"], kept["since"]
     torch.save(kept, tmp_path / "cut" / STATE)
     assert sweep(Line(PLAN), PLAN, tmp_path / "cut", quiet) == whole
+
+
+@pytest.mark.parametrize("damage", ["emptied", "cut short", "zeros inside", "overwritten"])
+def test_a_state_that_cannot_be_read_is_named_and_its_sweep_begins_anew(tmp_path, damage):
+    whole = sweep(Line(PLAN), PLAN, tmp_path / "whole", quiet)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(Line(PLAN, 37), PLAN, tmp_path / "cut", quiet)
+    path, lines = tmp_path / "cut" / STATE, []
+    content = path.read_bytes()
+    third = len(content) // 3
+    kept = {
+        "emptied": b"",
+        "cut short": content[: 2 * third],
+        "zeros inside": content[:third] + bytes(third) + content[2 * third :],
+        "overwritten": b"no state\n",
+    }
+    path.write_bytes(kept[damage])
+    again = Line(PLAN)
+    assert sweep(again, PLAN, tmp_path / "cut", lines.append) == whole and again.steps[0] == 0
+    assert lines == [f"{path} is cut short or damaged: this sweep begins anew"]
+
+
+def test_a_state_and_a_result_are_on_the_disk_before_they_take_their_places(tmp_path, monkeypatch):
+    done, fsync, rename = [], module.os.fsync, module.Path.rename
+
+    def synced(descriptor):
+        done.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    def renamed(self, target):
+        assert done and done.pop() == str(self), f"{self} is renamed before it is on the disk"
+        return rename(self, target)
+
+    monkeypatch.setattr(module.os, "fsync", synced)
+    monkeypatch.setattr(module.Path, "rename", renamed)
+    sweep(Line(PLAN), PLAN, tmp_path, quiet)
+    assert (tmp_path / RESULT).is_file() and not done
 
 
 def test_the_size_of_a_state_is_known_before_it_is_saved(tmp_path):

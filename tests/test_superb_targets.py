@@ -11,7 +11,9 @@ from pluri.benchmarks.superb.ctc.targets import (
     LETTERS,
     PHONES,
     letter_vocabulary,
+    letters_in,
     letters_of,
+    need_words,
     phone_vocabulary,
     phones_in,
     phones_of,
@@ -31,8 +33,6 @@ def test_the_phones_are_the_71_of_superb_and_their_vocabulary_has_74():
     assert len(vocabulary.symbols) == 74 and vocabulary.symbols[vocabulary.blank] == "<pad>"
     assert vocabulary.encode(["SIL", "ZH"]) == [3, 73, 1]
     assert vocabulary.text([0, 3, 0, 73, 1, 0]) == "SIL ZH"
-    with pytest.raises(ValueError, match="'AA', 'x' is not in the vocabulary of 74 symbols"):
-        vocabulary.encode(["x", "AA"])
 
 
 def test_the_letters_are_the_32_of_superb_and_words_end_in_a_bar():
@@ -44,9 +44,16 @@ def test_the_letters_are_the_32_of_superb_and_words_end_in_a_bar():
     assert "".join(vocabulary.symbols[n] for n in numbers) == "I'M|HERE|</s>" and vocabulary.blank == 0
     assert vocabulary.text([0, *numbers, 0]) == "I'M HERE"
     assert vocabulary.text(vocabulary.encode(letters_of(""))) == ""
-    with pytest.raises(ValueError, match="'4', 'Ü' is not in the vocabulary"):
-        vocabulary.encode(letters_of("4 über"))
     assert letter_vocabulary((*LETTERS, "Ü")).encode("Ü") == [32, 2]
+
+
+def test_letters_are_the_published_and_the_corpus_s_own_and_what_is_unknown_is_never_right():
+    assert letters_in(["Hello"]) == LETTERS and letters_in(["café 4", "ça"]) == (*LETTERS, "4", "Ç", "É")
+    vocabulary = letter_vocabulary()
+    spelt = letters_of("4 über")
+    assert vocabulary.encode(spelt)[:3] == [3, 4, 3] and vocabulary.reference(spelt) == "4 ÜBER"
+    slots = slot_vocabulary(("a",))
+    assert slots.reference(slots_of("Ü", ("a",))) == "B-a <unk> E-a"  # as published
 
 
 def test_of_several_pronunciations_the_first_is_taken_across_files(tmp_path):
@@ -54,12 +61,13 @@ def test_of_several_pronunciations_the_first_is_taken_across_files(tmp_path):
     (tmp_path / "b.txt").write_text(";;; words\nREAD R IY1 D\n'TIS T IH1 Z\n(2) T UW1\n")
     lexicon = read_lexicon(tmp_path / "a.txt", tmp_path / "b.txt")
     assert lexicon == {"A": ("AH0",), "READ": ("R", "EH1", "D"), "'TIS": ("T", "IH1", "Z"), "(2)": ("T", "UW1")}
-    assert (
-        phones_of("'TIS READ", lexicon, "x") == ["T", "IH1", "Z", "R", "EH1", "D"] and phones_of("", lexicon, "x") == []
-    )
+    assert phones_of("'TIS READ", lexicon) == ["T", "IH1", "Z", "R", "EH1", "D"] and phones_of("", lexicon) == []
     assert phones_in(lexicon) == PHONES and phones_in({"A": ["b", "a"], "B": ["a"]}) == ("a", "b")
-    with pytest.raises(ValueError, match="^19-7-0001: the lexicon has no BY, TO; add a line `BY PHONE"):
-        phones_of("TO READ BY TO", lexicon, "19-7-0001")
+    need_words(["READ A", ""], lexicon, "x")
+    with pytest.raises(ValueError, match="^m.tsv: the lexicon has no BY, TO; add a line `BY PHONE ...` for each$"):
+        need_words(["TO READ", "BY TO"], lexicon, "m.tsv")
+    with pytest.raises(ValueError, match="no W00, .*, W09 and 5 more words; add"):
+        need_words([f"W{i:02}" for i in range(15)], lexicon, "m.tsv")
     (tmp_path / "a.txt").write_text("A AH0\nB\n")
     with pytest.raises(ValueError, match="a.txt, line 2: B has no phones"):
         read_lexicon(tmp_path / "a.txt")
@@ -109,5 +117,5 @@ def test_the_real_an4_can_be_spelt_in_phones_and_letters():
     assert len(phones.symbols) == 3 + 33 and lexicon["A"] == ("AH",)
     parts = an4(DATA / "an4")
     for utterance in (*parts.train, *parts.dev, *parts.test):
-        assert utterance.text and phones.encode(phones_of(utterance.text, lexicon, utterance.name))
+        assert utterance.text and phones.encode(phones_of(utterance.text, lexicon))
         assert letters.text(letters.encode(letters_of(utterance.text))) == utterance.text

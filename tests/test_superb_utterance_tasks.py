@@ -145,12 +145,13 @@ def test_what_no_prediction_file_can_hold_is_found_before_training(superb, tmp_p
     made, _ = superb.run(
         "superb/ic", superb.of(IntentConfig(), tmp_path / "own" / "m.csv", steps=1), tmp_path / "out", seeds=1
     )
-    said = read_intents(Path(made[0].chosen[0]["predictions"]) / "ic.txt")
+    said = read_intents(tmp_path / "out" / made[0].chosen[0]["predictions"] / "ic.txt")
     assert list(said) == [f"{i},_a.wav" for i in (9, 10, 11)] and {one[1:] for one in said.values()} == {("it", "here")}
     path = manifest(superb, tmp_path / "data")
     path.write_text(path.read_text().replace("\thigh\t", "\thigh \t"))
     made, _ = superb.run("superb/ks", superb.of(KeywordConfig(), path, steps=1), tmp_path / "out", seeds=1)
-    assert set(read_pairs(Path(made[0].chosen[0]["predictions"]) / "ks.txt").values()) <= {"low", "high"}
+    said = read_pairs(tmp_path / "out" / made[0].chosen[0]["predictions"] / "ks.txt")
+    assert set(said.values()) <= {"low", "high"}
     for i in range(9):
         superb.tone(tmp_path / "fsdd" / "recordings" / f"0_john smith_{i}.wav", "low", i, 0.1)
     with pytest.raises(ValueError, match=r"0_john smith_0.wav: '0_john smith_0' cannot be a name there"):
@@ -161,7 +162,7 @@ def test_intents_of_a_manifest_without_actions_are_its_labels(superb, tmp_path):
     config = superb.of(IntentConfig(), manifest(superb, tmp_path / "data"), steps=1)
     rows, said = superb.run("superb/ic", config, tmp_path / "out", seeds=1)
     assert {"accuracy", "dev"} <= rows[0].scores.keys() and "an intent is the one label of a clip" in said
-    assert len(read_pairs(Path(rows[0].chosen[0]["predictions"]) / "ic.txt")) == 5
+    assert len(read_pairs(tmp_path / "out" / rows[0].chosen[0]["predictions"] / "ic.txt")) == 5
     with pytest.raises(ValueError, match="no object and no location"):
         superb.of(IntentConfig(), manifest(superb, tmp_path / "other", "action")).folds()
 
@@ -281,7 +282,7 @@ def test_all_data_are_read_before_anything_is_trained_and_a_manifest_serves_the_
     rows = suite.evaluate(configs, "fbank", 1, False, tmp_path / "out", lines.append)
     assert [row.task for row in rows] == ["superb/sid"]
     assert "superb/sf: left out" in lines[0] and "no text and no tags" in lines[0]
-    assert "superb/asv: left out" in lines[1] and "verification needs other speakers there" in lines[1]
+    assert "superb/asv: left out" in lines[1] and "this task needs other speakers there" in lines[1]
     root = superb.intents(tmp_path / "intents")
     (root / "data" / "test_data.csv").write_text("no,such,columns\n1,2,3\n")
     broken = {"superb/sid": configs["superb/sid"], "superb/ic": superb.of(IntentConfig(), root, steps=2)}

@@ -19,13 +19,17 @@ from ...ssl.encoder import Backbone, Encoded, Encoder, FrontEnd, Units
 from ...ssl.packing import Rows
 from ...ssl.positions import NoPositionsConfig
 from . import shims
-from .lengths import expected, places
 
 PREFIX = "s3prl:"
 BASELINES = ("baseline", "fbank", "fbank_no_cmvn", "linear", "mel", "mfcc", "spectrogram")  # they have no weights
 OWN = "customized_upstream"  # which users write themselves, in s3prl's upstream/example/expert.py
 _LOCAL = ("_local", "_custom")  # how its names end that take a checkpoint
-_UNFIT = ("baseline_local", "pase_local", "stft_mag")  # they take a model_config
+_UNFIT = {
+    **dict.fromkeys(("baseline_local", "pase_local", "stft_mag"), "a model_config, which pluri cannot give it"),
+    "mos_apc_local": "a download of apc, and gives scores in place of states",
+    "mos_tera_local": "a download of tera, and gives scores in place of states",
+    "mos_wav2vec2_local": "a download of wav2vec2, and gives scores in place of states",
+}
 _PLACES = {**dict.fromkeys(BASELINES, "s3prl.upstream.baseline.hubconf"), OWN: "s3prl.upstream.example.hubconf"}
 _SHORTEST = 800  # samples, 50 ms; zeros are put behind a shorter clip, as s3prl's nn/upstream.py does
 
@@ -36,6 +40,7 @@ class UpstreamConfig(Config):
 
     name: str  # in s3prl's hub
     checkpoint: str = ""  # a local file or, for Hugging Face's models, a folder
+    version: int = 2  # by which stores and sweeps are known; 1 repeated the last frame up to nn/upstream.py's count
 
     @classmethod
     def of(cls, encoder: str) -> "UpstreamConfig":
@@ -46,7 +51,7 @@ class UpstreamConfig(Config):
         """
         name, _, checkpoint = encoder.removeprefix(PREFIX).partition("@")
         if name in _UNFIT:
-            raise ValueError(f"{encoder}: {name} needs a model_config, which pluri cannot give it: use {PREFIX}{OWN}")
+            raise ValueError(f"{encoder}: {name} needs {_UNFIT[name]}: use {PREFIX}{OWN}")
         if name in (*BASELINES, OWN) or name.endswith(_LOCAL):
             if name in BASELINES and checkpoint:
                 raise ValueError(f"{encoder}: {name} takes no checkpoint")
@@ -98,21 +103,23 @@ class UpstreamFrontEnd(FrontEnd):
         samples = [inputs.shape[1]] * len(inputs) if lengths is None else lengths.tolist()
         with torch.autocast(inputs.device.type, enabled=False):
             rows = [self._row(row[:count].float()) for row, count in zip(inputs, samples, strict=True)]
-        return Units(nn.utils.rnn.pad_sequence(rows, batch_first=True), self.unit_lengths(inputs, lengths))
+        counts = torch.tensor([len(row) for row in rows])
+        return Units(nn.utils.rnn.pad_sequence(rows, batch_first=True), counts)
 
     def _row(self, wave: Tensor) -> Tensor:
-        """(S,) to (T, L D)."""
+        """(S,) to (T, L D): the upstream's own frames, without those behind the end of a clip that was filled up."""
         filled = nn.functional.pad(wave, (0, max(0, _SHORTEST - len(wave))))
         x = torch.cat([layer[0] for layer in _hidden_states(self.upstream([filled]))], dim=-1)
-        return x[places(len(x), len(wave), self.rate, expected(len(wave), self.rate)).to(x.device)]
+        return x if len(filled) == len(wave) else x[: -(-len(wave) // self.rate)]
 
     def embed(self, values: Tensor) -> Tensor:
         """The last layer, (B, T, D)."""
         return values[..., -self.width :]
 
     def unit_lengths(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
+        """As s3prl's nn/upstream.py expects, one for each `rate` samples begun; many upstreams make a few less."""
         samples = [inputs.shape[1]] * len(inputs) if lengths is None else lengths.tolist()
-        return torch.tensor([expected(count, self.rate) for count in samples])
+        return torch.tensor([-(-count // self.rate) for count in samples])
 
     def save_assets(self, folder: Path) -> None:
         pass

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A pluri encoder as an upstream of s3prl's: a list of waveforms to the hidden states of all layers.
 
-The contract is that of s3prl@ec8064b, upstream/example and upstream/interfaces.py (`Featurizer`), which cuts each clip
-by its samples and knows no frames that are not there. So every clip has the frames that s3prl expects, its own last one
-standing for those that are missing; else what a clip has at its end would depend on the clips beside it.
+The contract is that of s3prl@ec8064b, upstream/example and upstream/interfaces.py (`Featurizer`), which wants as many
+frames of all clips of a batch and cuts each by its samples, a frame or two behind its own last one. A clip alone and
+the longest of a batch have their own frames, no more; behind those of a shorter one its last one stands, so that what
+s3prl cuts too late is no other clip's doing.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,6 @@ from ...ssl.encoder import Backbone
 from ..encoders import load, modality
 from ..superb.clips import pad
 from ..superb.featurizer import hop
-from .lengths import expected, places
 
 
 class Upstream(nn.Module):
@@ -32,13 +32,9 @@ class Upstream(nn.Module):
         """Waveforms (S,) at 16 kHz to `hidden_states`: the encoder's input and each block's output, (B, T, D) each."""
         inputs, lengths = pad(waves)
         encoded = self.backbone(inputs, lengths)
-        rows, samples = encoded.rows, lengths.tolist()
-        room = expected(max(samples), self.rate)
-        taken = [
-            start + places(have, count, self.rate, room)
-            for start, have, count in zip(rows.starts[:-1], rows.lengths, samples, strict=True)
-        ]
-        index = torch.stack(taken).to(inputs.device)  # (B, T)
+        rows = encoded.rows
+        position = torch.arange(max(rows.lengths)).clamp(max=torch.tensor(rows.lengths)[:, None] - 1)  # (B, T)
+        index = (torch.tensor(rows.starts[:-1])[:, None] + position).to(inputs.device)
         return {"hidden_states": [layer[index] for layer in encoded.packed_layers]}
 
     def get_downsample_rates(self, key: str) -> int:

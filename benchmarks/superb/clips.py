@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...speech import audio
 from ...ssl.data import BadItem
-from .utterances import Utterance
+from .utterances import Kept, Utterance
 
 _AHEAD = 3  # batches whose audio is read while another is worked on
 
@@ -24,6 +24,7 @@ class Piece(NamedTuple):
     path: Path
     start: float  # seconds
     end: float  # seconds
+    kept: Kept = ()  # from `start` on; empty: all of it
 
 
 class Clips:
@@ -42,37 +43,42 @@ class Clips:
     def __len__(self) -> int:
         return len(self.pieces)
 
-    def add(self, utterance: Utterance) -> int:
-        """The number of an utterance, which is measured (`utterances.measured`) and no random crop."""
+    def add(self, utterance: Utterance, kept: Kept = ()) -> int:
+        """The number of an utterance, which is measured (`utterances.measured`) and no random crop.
+
+        Args:
+            kept: what is heard of it, back to back; empty: all.
+        """
         assert utterance.end is not None and utterance.crop is None
-        piece = Piece(utterance.path, utterance.start, utterance.end)
+        piece = Piece(utterance.path, utterance.start, utterance.end, kept)
         if piece not in self._numbers:
             self._numbers[piece] = len(self.pieces)
             self.pieces.append(piece)
         return self._numbers[piece]
 
     def seconds(self, number: int) -> float:
-        """How long a piece is."""
+        """How long a piece is, or what is heard of it."""
         piece = self.pieces[number]
-        return piece.end - piece.start
+        return sum(last - first for first, last in piece.kept) / audio.RATE or piece.end - piece.start
 
     def read(self, number: int) -> Tensor:
         """(S,) float32 at 16 kHz, mono. Raises BadItem."""
         piece = self.pieces[number]
         wave = audio.read(piece.path, piece.start, piece.end - piece.start)
+        wave = torch.cat([wave[first:last] for first, last in piece.kept]) if piece.kept else wave
         return wave * 10.0 ** (self.gain / 20.0) if self.gain else wave
 
     def name(self, number: int) -> str:
         """What a person calls a piece."""
-        path, start, end = self.pieces[number]
+        path, start, end, _ = self.pieces[number]
         return f"{path} from {start:g} to {end:g} s" if start else str(path)
 
     def hash(self) -> str:
         """Changes with any piece, the gain, and the size or date of any file."""
         stats = {path: path.stat() for path in {piece.path for piece in self.pieces}}
         rows = [
-            (str(path.resolve()), start, end, stats[path].st_size, stats[path].st_mtime_ns)
-            for path, start, end in self.pieces
+            (str(path.resolve()), start, end, stats[path].st_size, stats[path].st_mtime_ns, *kept)
+            for path, start, end, kept in self.pieces
         ]
         return hashlib.blake2b(json.dumps([self.gain, rows]).encode(), digest_size=16).hexdigest()
 

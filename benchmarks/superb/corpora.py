@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which corpus a folder holds, told by its files, and how the tasks read it."""
 
+import math
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
@@ -24,6 +25,7 @@ from .layouts.snips import audio_snips
 from .layouts.speech_commands import NOISE, is_published, speech_commands
 from .layouts.voxceleb import LISTINGS, TRIALS, trials_of, voxceleb1_identification, voxceleb1_verification
 from .predictions import need_writable
+from .sd.rttm import SLACK, Turn, place_of
 from .swept import Fold
 from .utterances import Parts, Utterance, measured
 
@@ -38,7 +40,7 @@ def keywords(path: str, test: str) -> list[Fold]:
     Raises: MissingFiles if it is none of these.
     """
     root = _start(path)
-    if root.suffix in TABLES:
+    if is_table(root):
         return _one("ks", labelled(root))
     for folder in (root, root / "speech_commands_v0.01", root / "speech_commands_v0.02"):
         beside = sorted(folder.parent.glob("speech_commands_test_set_v*"))
@@ -61,8 +63,8 @@ def intents(path: str) -> list[Fold]:
     Raises: MissingFiles if it is neither.
     """
     root = _start(path)
-    if root.suffix in TABLES:
-        columns = {name.strip() for _, row in islice(table(root), 1) for name in row}
+    if is_table(root):
+        columns = {name.strip() for _, row in islice(table(root, ()), 1) for name in row}
         return _one("ic", labelled(root, ("label",) if "label" in columns and "action" not in columns else SLOTS))
     for folder in (root, root / "fluent_speech_commands_dataset"):
         if (folder / "data" / "train_data.csv").is_file():
@@ -73,7 +75,7 @@ def intents(path: str) -> list[Fold]:
 def speakers(path: str, listing: str) -> list[Fold]:
     """SID: VoxCeleb1 with its identification list, FSDD, AN4, or a manifest. Raises MissingFiles."""
     root = _start(path)
-    if root.suffix in TABLES:
+    if is_table(root):
         return _one("sid", labelled(root))
     for folder in (root, root / "VoxCeleb1"):
         if listing or (folder / "iden_split.txt").is_file() or (folder / "veri_test_class.txt").is_file():
@@ -95,7 +97,7 @@ def verification(path: str, trials: str, clean: bool) -> list[Fold]:
     """
     root, listing = _start(path), Path(trials) if trials else None
     judged = "dev" if clean else "test"
-    if root.suffix in TABLES:
+    if is_table(root):
         return _one("asv", verified(root, listing), judged=judged)
     for folder in (root, root / "VoxCeleb1"):
         if (folder / "dev" / "wav").is_dir():
@@ -108,16 +110,19 @@ def verification(path: str, trials: str, clean: bool) -> list[Fold]:
 
 
 def conversations(path: str) -> list[Fold]:
-    """SD: Libri2Mix in Kaldi folders, AMI as pyannote keeps it, or a manifest of turns. Raises MissingFiles."""
+    """SD: Libri2Mix in Kaldi folders, AMI as pyannote keeps it, or a manifest of turns.
+
+    Raises: MissingFiles if it is none of these, ValueError for a turn that ends after its audio.
+    """
     root = _start(path)
-    if root.suffix in TABLES:
-        return _one("sd", diarized(root))
+    if is_table(root):
+        return _heard(root, _one("sd", diarized(root)))
     for folder in (root, root / "data"):
         if (folder / "test" / "wav.scp").is_file():
             parts = librimix(folder)
-            return _one("sd", parts, is_libri2mix(parts.test))
+            return _heard(folder, _one("sd", parts, is_libri2mix(parts.test)))
     if any(root.glob("*.train.lst")):
-        return _one("sd", ami(root))
+        return _heard(root, _one("sd", ami(root)))
     raise _missing(root, "Libri2Mix's train, dev and test with wav.scp, AMI's *.train.lst, or a manifest")
 
 
@@ -141,7 +146,7 @@ def transcripts(path: str, subsets: tuple[tuple[str, ...], ...] = SUBSETS) -> li
             return _one("asr", named, official)
     if subsets != SUBSETS:
         raise ValueError(f"{root} is not LibriSpeech, or lacks the subsets: leave --data.train, dev and test away")
-    if root.suffix in TABLES:
+    if is_table(root):
         return _one("asr", transcribed(root))
     if (root / "etc" / "an4_train.fileids").is_file():
         return _one("asr", an4(root))
@@ -167,7 +172,7 @@ def lexicon(path: str, named: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
 def slots(path: str) -> list[Fold]:
     """SF: Audio SNIPS, or a manifest with the columns text and tags. Raises MissingFiles."""
     root = _start(path)
-    if root.suffix in TABLES:
+    if is_table(root):
         return _one("sf", transcribed(root, tags=True))
     for folder in (root, root / "SNIPS"):
         if (folder / "all.iob.snips.txt").is_file():
@@ -178,7 +183,7 @@ def slots(path: str) -> list[Fold]:
 def searches(path: str) -> tuple[Search, bool]:
     """QbE: QUESST 2014 or a manifest, and whether it is what the leaderboard scores. Raises MissingFiles."""
     root = _start(path)
-    if root.suffix in TABLES:
+    if is_table(root):
         return searched(root), False
     for folder in (root, root / "quesst14Database"):
         if (folder / "scoring" / "language_key_utterances.lst").is_file():
@@ -192,7 +197,7 @@ def emotions(path: str, clean: bool, wanted: tuple[int, ...]) -> list[Fold]:
     Raises: MissingFiles if it is none of these.
     """
     root = _start(path)
-    if root.suffix in TABLES:
+    if is_table(root):
         if wanted:
             raise ValueError(f"{root} has one fold: leave --folds-used away")
         if clean:
@@ -212,14 +217,40 @@ def emotions(path: str, clean: bool, wanted: tuple[int, ...]) -> list[Fold]:
 def _start(path: str) -> Path:
     if not path:
         raise ValueError("no data named: set --data.path to the corpus's folder or to a manifest")
-    return Path(path) if Path(path).suffix in TABLES else need_folder(Path(path))
+    return Path(path) if is_table(Path(path)) else need_folder(Path(path))
+
+
+def is_table(path: Path) -> bool:
+    """Whether it is called as a manifest is."""
+    return path.suffix.lower() in TABLES
 
 
 def place(path: str, utterance: Utterance) -> str:
     """Where an utterance stands: its row of the manifest `path`, or else its audio."""
-    rows = read_rows(Path(path), ()) if Path(path).suffix in TABLES else []
+    rows = read_rows(Path(path), ()) if is_table(Path(path)) else []
     same = (row.place for row in rows if (row.path, row.utterance().name) == (utterance.path, utterance.name))
     return next(same, str(utterance.path))
+
+
+def _heard(root: Path, folds: list[Fold]) -> list[Fold]:
+    """The same folds. Raises ValueError, with the row, if a turn ends after its audio: it could never all be found."""
+    for one in (one for fold in folds for part in fold.parts[:3] for one in part):
+        assert one.end is not None
+        scored = max((end for _, end in one.scored), default=math.inf)
+        for turn in one.turns:
+            if min(turn.end, scored) > one.end + SLACK:
+                until = f"{turn.speaker}'s turn ends at {turn.end:g} seconds, and {one.path} at {one.end:g}"
+                raise ValueError(f"{_turn_place(root, one, turn)}: {until}: mend the turn or the audio")
+    return folds
+
+
+def _turn_place(root: Path, one: Utterance, turn: Turn) -> str:
+    """Where a turn stands: its row of a manifest or of an RTTM file, or else the corpus's folder."""
+    if is_table(root):
+        rows = ((row.place, (row.path, row.values["label"], row.start, row.end)) for row in read_rows(root, ("label",)))
+        return next(place for place, row in rows if row == (one.path, *turn))
+    found = (place_of(file, one.name, turn) for file in sorted(root.rglob("*rttm")))
+    return next(filter(None, found), str(root))
 
 
 def _one(task: str, parts: Parts, official: bool = False, judged: str = "dev") -> list[Fold]:

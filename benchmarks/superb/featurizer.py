@@ -25,7 +25,7 @@ class FeaturizerConfig(Config):
     kind: Literal["weighted", "layer", "concat"] = "weighted"  # softmax-weighted mean; one layer; all, side by side
     layer: int = 0  # of "layer": 0 the encoder's input, k the output of block k
     layers: tuple[int, ...] = ()  # of the other kinds: those that are read, in ascending order; (): all
-    normalize: bool = False  # each layer's vectors to zero mean and unit variance before, as s3prl's option does
+    normalize: bool = False  # each vector to zero mean and unit variance before, as s3prl's option; here one layer too
 
     def __post_init__(self) -> None:
         if self.layer and self.kind != "layer":
@@ -87,7 +87,10 @@ class Featurizer(nn.Module):
 
 
 def normalized(x: Tensor) -> Tensor:
-    """(..., D): layer norm without scale and shift."""
+    """(..., D): layer norm without scale and shift.
+
+    s3prl's option does it to what is summed, and leaves an encoder of one layer, or one layer of several, as it is.
+    """
     return F.layer_norm(x, x.shape[-1:])
 
 

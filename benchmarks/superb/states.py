@@ -38,7 +38,7 @@ class Reading:
 
     backbone: Backbone
     layers: tuple[int, ...]
-    normalize: bool  # layer norm without scale and shift, before the mean
+    normalize: bool  # layer norm without scale and shift, before the mean, of a single layer too
     pooled: bool  # one vector for each clip and layer: the mean over its frames
     precision: Precision = "fp32"
 
@@ -94,8 +94,12 @@ class States(ABC):
     bad: dict[int, str]  # clips that cannot be read, and why
 
     @abstractmethod
-    def read(self, numbers: Sequence[int]) -> Frames:
-        """The states of some clips, in the order asked for, on the CPU. Clips may be named twice."""
+    def read(self, numbers: Sequence[int], place: int | None = None) -> Frames:
+        """The states of some clips, in the order asked for, on the CPU. Clips may be named twice.
+
+        Args:
+            place: of the one layer that is read, among those that are kept; None: of all.
+        """
 
 
 class Online(States):
@@ -110,7 +114,7 @@ class Online(States):
         for batch, waves in loaded(self.clips, batches(self.clips, self.seconds), threads):
             self.bad |= {number: wave for number, wave in zip(batch, waves, strict=True) if isinstance(wave, str)}
 
-    def read(self, numbers: Sequence[int]) -> Frames:
+    def read(self, numbers: Sequence[int], place: int | None = None) -> Frames:
         """As `States.read`. Raises ValueError for a clip that cannot be decoded."""
         wanted = sorted(set(numbers))
         part = _Some(self.clips, wanted)
@@ -123,9 +127,15 @@ class Online(States):
                     raise ValueError(f"{part.name(number)}: {wave}; mend it or take it out of the data")
                 waves.append(wave)
             x, lengths = self.reading(waves)
+            x = one_layer(x, place)
             found.update(zip((wanted[number] for number in batch), x.split(lengths), strict=True))
         chosen = [found[number] for number in numbers]
         return Frames(torch.cat(chosen), [len(x) for x in chosen])
+
+
+def one_layer(x: Tensor, place: int | None) -> Tensor:
+    """(N, L, D) to the (N, 1, D) at a place, or as it is."""
+    return x if place is None else x[:, place : place + 1]
 
 
 class _Some(Clips):

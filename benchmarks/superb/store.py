@@ -24,7 +24,7 @@ from torch import Tensor
 from ...ssl.config import Config
 from .clips import Clips, batches, loaded
 from .featurizer import hop
-from .states import Frames, Online, Reading, States
+from .states import Frames, Online, Reading, States, one_layer
 from .sweep import STATE
 
 _VERSION = 1  # of the layout
@@ -38,7 +38,7 @@ class StoreConfig(Config):
     """Where states are kept."""
 
     path: str = ""  # folder; "": OUT/store
-    gigabytes: float = 50.0  # of all stores in the folder; the encoder runs online for one that is too much; 0: always
+    gigabytes: float = 50.0  # of the folder's stores, sweeps' own states aside; online beyond; 0: always
     keep: bool = True  # False: a store is removed after the sweep that reads it, as those of random twins always are
     dtype: Literal["fp16", "bf16", "fp32"] = "fp16"
     seconds: float = 60.0  # of audio, padded, that the encoder takes at once
@@ -164,8 +164,8 @@ class Store(States):
             self._map = torch.from_numpy(bits).view(self.dtype)
         return self._map
 
-    def read(self, numbers: Sequence[int]) -> Frames:
-        states, spans = self._states(), self.index[np.asarray(numbers)]
+    def read(self, numbers: Sequence[int], place: int | None = None) -> Frames:
+        states, spans = one_layer(self._states(), place), self.index[np.asarray(numbers)]
         assert (spans[:, 1] > 0).all(), "a clip that cannot be read was asked for"
         lengths = spans[:, 1].tolist()
         if self.reading.pooled:

@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 
 from ...ssl.config import to_dict
 from .. import scores
-from ..encoders import load
+from ..encoders import RAW, load
 from ..finetune import MissingFiles
+from ..s3prl.encoder import PREFIX
 from ..scores import Row
 from . import baselines, corpora
 from .ctc.tasks import PhoneConfig
@@ -52,14 +53,19 @@ def evaluate(
     Args:
         configs: settings by names such as superb/ks.
         beside: also sweeps the same network at random weights, another for each seed, and filter banks.
-    Raises: ValueError as `_readable`, and before anything is trained if the encoder has no twin.
+    Raises: ValueError as `_readable`, and before anything is trained if the encoder has no twin, if a setting has no
+        effect on it, or if `out` has rows on other data.
     """
+    if any(config.precision != "fp32" for config in configs.values()) and _is_exact(encoder):
+        raise ValueError(f"--precision has no effect on {encoder}, which computes in float32: leave it away")
     makers = _readable(configs, say)
+    for name in makers:
+        scores.need_same_data(out, name, to_dict(configs[name].data))
     entrants = [Entrant(encoder, seeds, out, say)]
     if beside and load(encoder).encoder.config.depth:
         entrants += [entrants[0].twins(), entrants[0].raw()]
     rows: list[Row] = []
-    for make in makers:
+    for make in makers.values():
         for entrant in entrants:
             rows.append(make(entrant))
             scores.write(out, rows[-1:])
@@ -68,7 +74,12 @@ def evaluate(
     return rows
 
 
-def _readable(configs: Mapping[str, SweptConfig | SearchConfig], say: Callable[[str], None]) -> list[Maker]:
+def _is_exact(encoder: str) -> bool:
+    """Whether an encoder computes in float32 under autocast too, as raw features and s3prl's upstreams do."""
+    return encoder in RAW or encoder.startswith(PREFIX)
+
+
+def _readable(configs: Mapping[str, SweptConfig | SearchConfig], say: Callable[[str], None]) -> dict[str, Maker]:
     """What makes the rows of each task that can read the data; of several, the others are left out, and named.
 
     All data are read before anything is trained. No manifest has the columns and splits of all ten tasks, so whatever
@@ -76,11 +87,11 @@ def _readable(configs: Mapping[str, SweptConfig | SearchConfig], say: Callable[[
 
     Raises: ValueError for a corpus that cannot be used, or if no task can read the data.
     """
-    found = []
+    found = {}
     for name, config in configs.items():
-        manifest = Path(config.data.path).suffix in corpora.TABLES
+        manifest = corpora.is_table(Path(config.data.path))
         try:
-            found.append(_task(name, config))
+            found[name] = _task(name, config)
         except ValueError as error:
             if len(configs) == 1 or not (manifest or isinstance(error, MissingFiles)):
                 raise
@@ -100,7 +111,10 @@ def _task(name: str, config: SweptConfig | SearchConfig) -> Maker:
 def _search_row(name: str, config: SearchConfig, data: tuple[Search, bool], entrant: Entrant) -> Row:
     """An encoder's row of QbE; beside its search stand what the data was and the worst false alarms."""
     row = search_row(name, _fitting(config, entrant), data, entrant)
-    folder = Path(row.chosen[0]["sweeps"][0])
+    for chosen in row.chosen:
+        _movable(chosen, entrant.out)
+    row.chosen[0]["data"] = scores.whereabouts(row.settings["data"])
+    folder = entrant.out / row.chosen[0]["sweeps"][0]
     if data_card.read(folder) is None:
         data_card.write(folder, data_card.search_card(config.data.path, *data))
     if not entrant.twin_of:
@@ -109,12 +123,23 @@ def _search_row(name: str, config: SearchConfig, data: tuple[Search, bool], entr
     return row
 
 
+def _movable(chosen: dict[str, Any], out: Path) -> None:
+    """Lets what a row names below `out` start from there, so that it is found from every working directory."""
+    chosen["sweeps"] = [str(Path(place).relative_to(out)) for place in chosen["sweeps"]]
+    if "predictions" in chosen:
+        chosen["predictions"] = str(Path(chosen["predictions"]).relative_to(out))
+
+
 def _fitting(config: Settings, entrant: Entrant) -> Settings:
-    """The settings for an entrant: nothing needs a twin's states afterwards, and filter banks have but one layer."""
+    """The settings for an entrant: nothing needs a twin's states afterwards.
+
+    Filter banks have but one layer, and one precision.
+    """
     if entrant.twin_of:
         return dataclasses.replace(config, store=dataclasses.replace(config.store, keep=False))
     if not entrant.floor:
         return config
+    config = dataclasses.replace(config, precision="fp32")
     if isinstance(config, SearchConfig):
         return dataclasses.replace(config, layers=())
     return dataclasses.replace(config, featurizer=dataclasses.replace(config.featurizer, layer=0, layers=()))
@@ -141,11 +166,13 @@ def _row(name: str, config: SweptConfig, folds: list[Fold], entrant: Entrant) ->
         to = out / PREDICTIONS / (submission(entrant.who, network, config) if official else outcomes[0].folder.name)
         _write(config, folds, outcomes[0], won[0].rate, to)
         chosen["predictions"] = str(to)
+    _movable(chosen, out)
     each = [{**run.test, "dev": run.dev} for run in won]
     main = next(iter(won[0].test))
     several = f"mean of {len(folds)} folds, the first: " if len(folds) > 1 else ""
     rules = (f"{several}{folds[0].parts.protocol}; {config.rules(folds[0].judged)}", "test")
     settings = to_dict(config)
+    chosen["data"] = scores.whereabouts(settings["data"])
     row = Row.of((name, entrant.who), main, each, [chosen], time.perf_counter() - start, settings, rules, [])
     protocol = settings.get("protocol", PUBLISHED)
     return row if protocol == PUBLISHED else dataclasses.replace(row, variant=protocol)
@@ -170,7 +197,7 @@ def _chosen(
         + ("" if len(medians) == 1 else f", the best of {len(medians)} by median {folds[0].judged}")
     ]
     if len(medians) > 2 and rate in (max(medians), min(medians)):
-        notes.append(f"{rate:g} is the end of the grid: a wider --grid may do better")
+        notes.append(f"{rate:g} is the end of the grid: a --grid that reaches beyond it may do better")
     if skipped:
         notes.append(f"{len(skipped)} clips of train and dev are missing; the first: {': '.join(skipped[0])}")
     if any(outcome.online for outcome in outcomes):

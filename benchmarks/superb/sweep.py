@@ -7,6 +7,8 @@ Shape letters: G seeds, K learning rates.
 """
 
 import json
+import os
+import pickle
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -92,14 +94,14 @@ def sweep(probe: Probe, plan: Plan, folder: Path, say: Callable[[str], None]) ->
         memory.keep()
     probe.heads.to(device)
     training = _Training(probe, plan)
-    training.load(folder / STATE)
+    training.load(folder / STATE, say)
     training.run(folder / STATE, say)
     probe.heads.load_state_dict(training.best)
     runs = training.runs(probe.said(folder))
     seconds = round(time.perf_counter() - start, 1)
     beside = folder / f".{RESULT}.partial"
     beside.write_text(json.dumps({"seconds": seconds, "runs": [run._asdict() for run in runs]}) + "\n")
-    beside.rename(folder / RESULT)
+    _rename(beside, folder / RESULT)
     (folder / STATE).unlink(missing_ok=True)
     return runs
 
@@ -169,18 +171,23 @@ class _Training:
             "curve": self.curve,
         }
         torch.save(kept, beside)
-        beside.rename(path)
+        _rename(beside, path)
 
-    def load(self, path: Path) -> None:
-        """Goes on from what an earlier process has saved, if it has."""
+    def load(self, path: Path, say: Callable[[str], None]) -> None:
+        """Goes on from what an earlier process has saved, if it has and it can be read."""
         if not path.is_file():
             return
+        try:  # on the CPU, as a full GPU would look like a broken file
+            kept: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except (EOFError, RuntimeError, pickle.UnpicklingError):
+            say(f"{path} is cut short or damaged: this sweep begins anew")
+            return
         device = self.adam.steps.device
-        kept: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        self.step, self.curve, self.best = kept["step"], kept["curve"], kept["best"]
+        self.step, self.curve = kept["step"], kept["curve"]
+        self.best = {name: value.to(device) for name, value in kept["best"].items()}
         if "since" in kept:  # earlier versions saved at evaluations only
-            self.total, self.since = kept["total"], kept["since"]
-        self.best_dev, self.best_step = kept["best_dev"].cpu(), kept["best_step"].cpu()
+            self.total, self.since = kept["total"].to(device), kept["since"]
+        self.best_dev, self.best_step = kept["best_dev"], kept["best_step"]
         self.probe.heads.load_state_dict(kept["heads"])
         self.adam.load(kept["adam"])
 
@@ -195,6 +202,13 @@ class _Training:
                 best = float(self.best_dev[g, k]), int(self.best_step[g, k])
                 found.append(Run(rate, seed, *best, test[g][k], curve, layers))
         return found
+
+
+def _rename(beside: Path, path: Path) -> None:
+    """Puts a file in its place when all of it is on the disk, so that a crash of the machine leaves no empty one."""
+    with beside.open("rb") as file:
+        os.fsync(file.fileno())
+    beside.rename(path)
 
 
 def choose(runs: Sequence[Run]) -> tuple[list[Run], dict[float, float]]:

@@ -3,7 +3,9 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from ...ssl.config import Config, to_dict
 from ...ssl.encoder import Backbone
 from ...ssl.parallel import find_device
+from ..files import write_json
 from .clips import Clips
 from .featurizer import FeaturizerConfig, hop
 from .stacked import LATE, Epsilon
@@ -22,8 +25,10 @@ from .utterances import Parts
 
 GRID = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # SUPERB: five values on a log grid; their ends are not published
 LEFT_OUT = "left_out.json"
-# Settings that may differ while a score is SUPERB's: where data, states and models lie, what computes, what is tried.
-_FREE = ("data", "store", "device", "grid", "beam.lm", "beam.words")
+# Settings that may differ while a score is SUPERB's: where data and states lie, and what computes.
+_FREE = ("data", "store", "device")
+# Files that are SUPERB's by their names, wherever they lie (s3prl@ec8064b, downstream/docs/superb.md, ASR with KenLM).
+_FILES = {"beam.lm": ("4-gram.arpa", "4-gram.arpa.gz"), "beam.words": ("librispeech_lexicon.lst",)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,7 +131,22 @@ def departures(config: Config) -> dict[str, str]:
 def _changed(config: Config) -> dict[str, tuple[Any, Any]]:
     """The settings of a task that are not the published ones: their values and the published."""
     published = _flat(type(config)())
-    return {name: (value, published[name]) for name, value in _flat(config).items() if value != published[name]}
+    found = {name: (value, published[name]) for name, value in _flat(config).items() if value != published[name]}
+    if "grid" in found:
+        tried, _ = found.pop("grid")
+        if not is_grid(tried):
+            found["grid"] = tried, f"{len(GRID)} evenly on a log scale"
+    for name, known in _FILES.items():
+        if name in found and (file := Path(found.pop(name)[0]).name) not in known:
+            found[name] = file, known[0]
+    return found
+
+
+def is_grid(rates: Sequence[float]) -> bool:
+    """Whether learning rates are as many as SUPERB allows, evenly on a log scale; where they lie is not published."""
+    ordered = sorted(set(rates))
+    steps = [math.log(high / low) for low, high in itertools.pairwise(ordered)]
+    return len(ordered) == len(GRID) and max(steps) - min(steps) < 1e-3
 
 
 def _flat(config: Config, before: str = "") -> dict[str, Any]:
@@ -179,7 +199,7 @@ def evaluate(
             states.look(config.store.threads)
         bad = skipped | {clips.name(number): why for number, why in states.bad.items()}
         kept = {"bad": bad, "online": isinstance(states, Online)}
-        (folder / LEFT_OUT).write_text(json.dumps(kept, indent=1) + "\n")
+        write_json(folder / LEFT_OUT, kept)
         for fold, one in zip(folds, prepared, strict=True):
             if not (folder / fold.name / RESULT).is_file():
                 sweep(one.probe(states, reading, plan), plan, folder / fold.name, say)

@@ -6,9 +6,10 @@ error, because a score over fewer clips is another score. Above a twentieth of a
 and so is what a manifest names and is not there; published lists may name more than a slice of their corpus holds.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ...speech import audio
@@ -16,6 +17,8 @@ from ...ssl.data import BadItem
 from .sd.rttm import Turn
 
 MOST_BAD = 0.05  # share of train or of dev
+
+Kept = tuple[tuple[int, int], ...]  # stretches of a piece of audio that are heard, [first, last) in samples at 16 kHz
 
 
 class Utterance(NamedTuple):
@@ -61,6 +64,7 @@ class Parts(NamedTuple):
     trials: tuple[Trial, ...] = ()  # of test utterances
     dev_trials: tuple[Trial, ...] = ()  # of dev utterances
     own: bool = False  # no published list, but a manifest or mixtures: what is missing counts as what is no audio
+    kept: Mapping[Utterance, Kept] = MappingProxyType({})  # what is heard of utterances, where it is not all
 
 
 class LeftOut(tuple[str, str]):
@@ -126,7 +130,7 @@ def measured(parts: Parts) -> Parts:
             else:
                 kept.append(utterance._replace(end=end))
         before = 0 if parts.own else len(parts.skipped)
-        _need_most(name, len(kept), [one for one in skipped[before:] if isinstance(one, LeftOut) and one.part == name])
+        need_most(name, len(kept), [one for one in skipped[before:] if isinstance(one, LeftOut) and one.part == name])
         return kept
 
     train, dev, test = part("train", parts.train), part("dev", parts.dev), part("test", parts.test)
@@ -136,7 +140,7 @@ def measured(parts: Parts) -> Parts:
     return checked(parts, Path("the audio"))
 
 
-def _need_most(part: str, kept: int, bad: list[LeftOut]) -> None:
+def need_most(part: str, kept: int, bad: list[LeftOut]) -> None:
     """Raises ValueError if more than a twentieth of a part is bad."""
     count = kept + len(bad)
     if len(bad) > MOST_BAD * count:

@@ -6,7 +6,7 @@ Shape letters: G seeds, K learning rates, B clips of a batch, n clips of all tri
 
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from ..stacked import Stacked
 from ..states import Reading, States
 from ..sweep import Plan, Probe
 from ..utterance.probe import Labelled
-from ..utterances import Trial, Utterance
+from ..utterances import Kept, Trial, Utterance
 from .verification import equal_error_rate, least_cost
 from .xvector import XVector
 
@@ -40,11 +40,13 @@ class Trials(NamedTuple):
     same: np.ndarray  # (m,) int64, 1 or 0
 
     @classmethod
-    def of(cls, trials: Sequence[Trial], utterances: Iterable[Utterance], clips: Clips) -> "Trials":
-        """The trials of a part, whose utterances are added to the clips."""
+    def of(
+        cls, trials: Sequence[Trial], utterances: Iterable[Utterance], kept: Mapping[Utterance, Kept], clips: Clips
+    ) -> "Trials":
+        """The trials of a part, whose utterances are added to the clips, or what is heard of them."""
         names = [(trial.first, trial.second) for trial in trials]
         wanted = set(itertools.chain.from_iterable(names))
-        numbers = {utterance.name: clips.add(utterance) for utterance in utterances if utterance.name in wanted}
+        numbers = {one.name: clips.add(one, kept.get(one, ())) for one in utterances if one.name in wanted}
         longest = sorted(set(numbers.values()), key=lambda number: (-clips.seconds(number), number))
         places = {number: place for place, number in enumerate(longest)}
         first, second = (np.array([places[numbers[pair[side]]] for pair in names]) for side in (0, 1))

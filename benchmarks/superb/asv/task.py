@@ -2,7 +2,7 @@
 """ASV: is it the same speaker? A network learns some speakers, and trials of others are scored by the cosine.
 
 Yang et al. 2021 (arXiv:2105.01051, section 2); settings of s3prl@ec8064b, downstream/sv_voxceleb1 (its batches of 10
-are accumulated five times; here 50 are one batch).
+are accumulated five times; here 50 are one batch). Silence is cut out of every clip first (`silence.py`).
 """
 
 import dataclasses
@@ -19,8 +19,9 @@ from ..sweep import Plan, Probe, Run
 from ..swept import CorpusConfig, Fold, Prepared, SweptConfig
 from ..utterance.config import need_all, usable
 from ..utterance.probe import Labelled, label
-from ..utterances import Utterance, fixed_crops
+from ..utterances import Kept, Parts, Utterance, fixed_crops
 from .probe import Trials, VerificationProbe, read_scores
+from .silence import seconds, span, without_silence
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,20 +63,28 @@ class VerificationConfig(SweptConfig):
     evaluations: int = 10  # every 20 000
     batch: int = 50
     clip: float = 1000.0
-    shortest: float = 2.0  # seconds; shorter training clips are left out
+    silence: Literal["cut", "keep"] = "cut"  # of training clips and of trials, before they are measured and cropped
+    shortest: float = 2.0  # seconds; training clips that are no longer are left out
     longest: float = 8.0  # seconds of a training clip
     crops: int = 4  # pieces at even distances in a longer one, where s3prl draws a random one
 
     def folds(self) -> list[Fold]:
-        return corpora.verification(self.data.path, self.data.trials, self.protocol == "clean")
+        found = corpora.verification(self.data.path, self.data.trials, self.protocol == "clean")
+        if self.silence == "keep":
+            return found
+        return [one._replace(parts=without_silence(one.parts, self.gain, self.store.threads)) for one in found]
 
     def notes(self, folds: list[Fold]) -> list[str]:
         parts = folds[0].parts
-        notes = ["pauses are kept, which s3prl cuts out by sox before it measures and crops clips", ACROSS]
+        notes = [ACROSS]
         notes.append("pooling takes a clip's own frames; s3prl's takes one of padding too, save for a batch's longest")
-        if short := len(parts.train) - len(self._long(parts.train)):
-            notes.append(f"{short} of {len(parts.train)} training clips are shorter than {self.shortest:g} s: left out")
-        if any(_seconds(one) > self.longest for one in parts.train):
+        if silent := sum(not kept for kept in parts.kept.values()):
+            notes.append(f"{silent} clips of trials are silence throughout: heard as they are, where s3prl has nothing")
+        if short := len(parts.train) - len(self._long(parts)):
+            cut = "without their silence " if parts.kept else ""
+            no_longer = f"no longer than {self.shortest:g} s"
+            notes.append(f"{short} of {len(parts.train)} training clips are {cut}{no_longer}: left out")
+        if any(_seconds(parts, one) > self.longest for one in parts.train):
             longer = f"of training clips longer than {self.longest:g} s"
             notes.append(f"{longer} one of {self.crops} fixed pieces is heard at a time, instead of any")
         if self.protocol == "clean":
@@ -84,28 +93,36 @@ class VerificationConfig(SweptConfig):
         best = "states and learning rate are those with the lowest error rate on test itself, so it is too low"
         return [*notes, f"published: {best}; --protocol clean chooses by speakers held apart"]
 
-    def _long(self, utterances: list[Utterance]) -> list[Utterance]:
-        return [one for one in utterances if _seconds(one) >= self.shortest]
+    def _long(self, parts: Parts) -> list[Utterance]:
+        return [one for one in parts.train if _seconds(parts, one) > self.shortest]
+
+    def _pieces(self, parts: Parts, utterance: Utterance) -> list[tuple[Utterance, Kept]]:
+        """What stands for a training clip, of which one is drawn each time: itself, or crops, without silence."""
+        length, kept = _seconds(parts, utterance), parts.kept.get(utterance, ())
+        if length <= self.longest:
+            return [(utterance, kept)]
+        if not kept:
+            return [(one, ()) for one in fixed_crops(utterance._replace(crop=self.longest), self.crops)]
+        crops = fixed_crops(utterance._replace(start=0.0, end=length, crop=self.longest), self.crops)
+        return [(utterance, span(kept, one.start, self.longest)) for one in crops]
 
     def prepare(self, fold: Fold, clips: Clips) -> Prepared:
         parts = fold.parts
-        train = self._long(parts.train)
+        train = self._long(parts)
         if not train:
-            short = f"all {len(parts.train)} training clips are shorter than {self.shortest:g} s"
+            cut = ", without their silence," if parts.kept else ""
+            short = f"all {len(parts.train)} training clips{cut} are no longer than {self.shortest:g} s"
             raise ValueError(f"{self.data.path}: {short}: set --shortest")
         clean = self.protocol == "clean"
         if clean and not {trial.same for trial in parts.dev_trials} == {True, False}:
             raise ValueError(
                 f"{self.data.path} leaves no dev trials to choose by: add speakers, or restore their clips"
             )
-        pieces = [
-            (one, [one] if _seconds(one) <= self.longest else fixed_crops(one._replace(crop=self.longest), self.crops))
-            for one in train
-        ]
-        test = Trials.of(parts.trials, parts.test, clips)
-        judge = Trials.of(parts.dev_trials, parts.dev, clips) if clean else test
+        test = Trials.of(parts.trials, parts.test, parts.kept, clips)
+        judge = Trials.of(parts.dev_trials, parts.dev, parts.kept, clips) if clean else test
         speakers = len(parts.slots[0].values)
-        made = label(pieces, parts.slots, clips)
+        made = label([(one, []) for one in train], parts.slots, clips)
+        made = made._replace(pieces=[[clips.add(*piece) for piece in self._pieces(parts, one)] for one in train])
         return _Prepared(made, speakers, (judge, test), clips, self.featurizer, self.batch)
 
     def write(self, fold: Fold, folder: Path, run: Run, to: Path) -> None:
@@ -113,9 +130,10 @@ class VerificationConfig(SweptConfig):
         write_scores(path, read_scores(folder, run.seed, run.rate))
 
 
-def _seconds(utterance: Utterance) -> float:
+def _seconds(parts: Parts, utterance: Utterance) -> float:
+    """How long a clip is without what is cut out of it."""
     assert utterance.end is not None
-    return utterance.end - utterance.start
+    return seconds(parts.kept.get(utterance, ())) or utterance.end - utterance.start
 
 
 def asv() -> VerificationConfig:

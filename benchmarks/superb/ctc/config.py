@@ -98,13 +98,9 @@ class CtcConfig(SweptConfig, ABC):
 
 
 def _spoken(utterances: Sequence[Utterance], spelling: Spelling, clips: Clips) -> Spoken:
-    targets = []
-    for utterance in utterances:
-        try:
-            targets.append(spelling.vocabulary.encode(spelling.symbols(utterance)))
-        except ValueError as error:
-            raise ValueError(f"{utterance.path}: {error}") from error
-    texts = [spelling.vocabulary.text(target) for target in targets]
+    spelt = [spelling.symbols(one) for one in utterances]
+    targets = [spelling.vocabulary.encode(symbols) for symbols in spelt]
+    texts = [spelling.vocabulary.reference(symbols) for symbols in spelt]
     return Spoken([one.name for one in utterances], [clips.add(one) for one in utterances], targets, texts)
 
 

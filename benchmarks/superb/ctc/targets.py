@@ -28,21 +28,22 @@ class Vocabulary:
     symbols: tuple[str, ...]
     blank: int
     end: int  # closes each target; no part of the text
-    unknown: int
-    lenient: bool  # whether a symbol that is not listed counts as unknown, or is an error
+    unknown: int  # stands for every symbol that is not listed
+    lenient: bool  # whether it does so in what hypotheses are scored against too, so that two unknown ones are equal
     join: Callable[[Sequence[str]], str]  # from symbols to the text that is scored
 
     def encode(self, symbols: Iterable[str]) -> list[int]:
-        """Numbers of the symbols, and the end. Raises ValueError for one that is not listed, unless lenient."""
+        """Numbers of the symbols, and the end."""
         numbers = {symbol: number for number, symbol in enumerate(self.symbols)}
-        given = list(symbols)
-        if not self.lenient and (strange := sorted(set(given) - numbers.keys())):
-            raise ValueError(f"{', '.join(map(repr, strange))} is not in the vocabulary of {len(numbers)} symbols")
-        return [*(numbers.get(symbol, self.unknown) for symbol in given), self.end]
+        return [*(numbers.get(symbol, self.unknown) for symbol in symbols), self.end]
 
     def text(self, numbers: Iterable[int]) -> str:
         """The text of a target, or of an output whose repeats are collapsed, without blanks and ends."""
         return self.join([self.symbols[number] for number in numbers if number not in (self.blank, self.end)])
+
+    def reference(self, symbols: Sequence[str]) -> str:
+        """The text that is scored against. Unless lenient, it keeps what is not listed, which no hypothesis can say."""
+        return self.text(self.encode(symbols)) if self.lenient else self.join(symbols)
 
 
 def phone_vocabulary(phones: Sequence[str] = PHONES) -> Vocabulary:
@@ -58,7 +59,8 @@ def letter_vocabulary(letters: Sequence[str] = LETTERS) -> Vocabulary:
 def slot_vocabulary(slots: Sequence[str]) -> Vocabulary:
     """Blank, end, unknown, 28 characters, and B-NAME and E-NAME of each slot.
 
-    Other characters are unknown, as published. s3prl takes slots.txt's empty end for one more slot without a name.
+    Other characters are unknown, in references too, as published. s3prl takes slots.txt's empty end for one more slot,
+    which has no name.
     """
     tags = [f"{mark}-{slot}" for slot in slots for mark in "BE"]
     return Vocabulary(("<pad>", "<eos>", "<unk>", *CHARACTERS, *tags), 0, 1, 2, True, _join_slots)
@@ -90,12 +92,17 @@ def phones_in(lexicon: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     return PHONES if used <= set(PHONES) else tuple(sorted(used))
 
 
-def phones_of(text: str, lexicon: Mapping[str, Sequence[str]], place: str) -> list[str]:
-    """The phones of a transcript. Raises ValueError, with the place, naming the words that the lexicon lacks."""
-    words = text.split()
-    if missing := sorted({word for word in words if word not in lexicon}):
-        raise ValueError(f"{place}: the lexicon has no {', '.join(missing)}; add a line `{missing[0]} PHONE ...` to it")
-    return [phone for word in words for phone in lexicon[word]]
+def phones_of(text: str, lexicon: Mapping[str, Sequence[str]]) -> list[str]:
+    """The phones of a transcript, whose words the lexicon has."""
+    return [phone for word in text.split() for phone in lexicon[word]]
+
+
+def need_words(texts: Iterable[str], lexicon: Mapping[str, Sequence[str]], place: str) -> None:
+    """Raises ValueError, with the place, naming the first ten words of the transcripts that the lexicon lacks."""
+    if missing := sorted({word for text in texts for word in text.split()} - lexicon.keys()):
+        more = f" and {len(missing) - 10} more words" if len(missing) > 10 else ""
+        lacks = f"the lexicon has no {', '.join(missing[:10])}{more}"
+        raise ValueError(f"{place}: {lacks}; add a line `{missing[0]} PHONE ...` for each")
 
 
 def letters_of(text: str) -> list[str]:
@@ -104,9 +111,8 @@ def letters_of(text: str) -> list[str]:
 
 
 def letters_in(texts: Iterable[str]) -> tuple[str, ...]:
-    """The published letters if the transcripts have no others, else the transcripts' own, sorted."""
-    used = {letter for text in texts for letter in letters_of(text)}
-    return LETTERS if used <= set(LETTERS) else ("|", *sorted(used - {"|"}))
+    """The published letters, then those that the transcripts have besides, sorted."""
+    return (*LETTERS, *sorted({letter for text in texts for letter in letters_of(text)} - set(LETTERS)))
 
 
 def slots_of(text: str, tags: Sequence[str]) -> list[str]:

@@ -6,10 +6,11 @@ downstream/asr. Its figure on dev is of greedy transcripts, and so is ours; erro
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from .. import corpora
 from ..swept import Fold
@@ -29,6 +30,7 @@ from .targets import (
     letter_vocabulary,
     letters_in,
     letters_of,
+    need_words,
     phone_vocabulary,
     phones_in,
     phones_of,
@@ -36,6 +38,7 @@ from .targets import (
     slots_of,
 )
 
+MOST_UNKNOWN = 0.05  # share of the symbols of a part of own data
 HALVED = f"half as many where the first lasts more than {LONG:g} s"
 
 
@@ -60,11 +63,11 @@ class PhoneConfig(CtcConfig):
     def folds(self) -> list[Fold]:
         """The utterances' `text` is the phones of their words, `slots` all phones. Raises as `SweptConfig.folds`."""
         folds, lexicon = self.data.folds(), corpora.lexicon(self.data.path, self.data.lexicon)
+        need_words((one.text or "" for fold in folds for one in _everyone(fold)), lexicon, self.data.path)
         slot = Slot("phones", phones_in(lexicon))
 
         def spoken(utterances: list[Utterance]) -> list[Utterance]:
-            phones = [phones_of(one.text or "", lexicon, str(one.path)) for one in utterances]
-            return [one._replace(text=" ".join(own)) for one, own in zip(utterances, phones, strict=True)]
+            return [one._replace(text=" ".join(phones_of(one.text or "", lexicon))) for one in utterances]
 
         def of(parts: Parts) -> Parts:
             train, dev, test = spoken(parts.train), spoken(parts.dev), spoken(parts.test)
@@ -139,22 +142,22 @@ class LetterConfig(RecurrentConfig):
     beam: BeamConfig = BeamConfig()
 
     def folds(self) -> list[Fold]:
-        """Raises also ValueError, with the row, for letters of dev or test that training never sees."""
+        """`slots` is all letters, where train has others than the published ones. Raises as `SweptConfig.folds`."""
         folds = self.data.folds()
-        for fold in folds:
-            known = set(_letters(fold))
-            for one in (*fold.parts.dev, *fold.parts.test):
-                if strange := sorted(set(letters_of(one.text or "")) - known):
-                    unseen = f"no transcript for training has {', '.join(map(repr, strange))}"
-                    raise ValueError(f"{corpora.place(self.data.path, one)}: {unseen}: spell it with other letters")
-        return folds
+        slots = [Slot("letters", letters_in(one.text or "" for one in fold.parts.train)) for fold in folds]
+        return [
+            fold if slot.values == LETTERS else fold._replace(parts=fold.parts._replace(slots=(slot,)))
+            for fold, slot in zip(folds, slots, strict=True)
+        ]
 
     def notes(self, folds: list[Fold]) -> list[str]:
         letters = _letters(folds[0])
-        own = "the published ones" if letters == LETTERS else f"those of train, where {len(LETTERS)} are published"
+        own = "the published ones" if letters == LETTERS else f"the {len(LETTERS)} published and those of train besides"
         search = f"; beam: beam search of {self.beam.size} with {self.beam.lm}" if self.beam.lm else ""
         greedy = f"{len(letters)} letters, {own}; greedy: each frame's likeliest{search}; dev is 1 - WER, greedy"
-        notes = [greedy, *self.heads_differ()]
+        unknown = _unknown(self.spelling(folds[0]), folds[0])
+        unseen = [f"{one.said}, as train has none: each is an error" for one in unknown]
+        notes = [greedy, *unseen, *self.heads_differ()]
         if self.protocol == "clean":
             return [*notes, f"clean: batches of {self.batch}"]
         half = f"each batch of {self.batch} is cut into two of {self.batch // 2}"
@@ -177,7 +180,35 @@ class LetterConfig(RecurrentConfig):
 
 
 def _letters(fold: Fold) -> tuple[str, ...]:
-    return letters_in(one.text or "" for one in fold.parts.train)
+    return fold.parts.slots[0].values if fold.parts.slots else LETTERS
+
+
+def _everyone(fold: Fold) -> tuple[Utterance, ...]:
+    return (*fold.parts.train, *fold.parts.dev, *fold.parts.test)
+
+
+class _Unknown(NamedTuple):
+    """What a part's transcripts hold and a vocabulary does not list."""
+
+    first: Utterance  # that holds any
+    share: float  # of the part's symbols
+    said: str
+
+
+def _unknown(spelling: Spelling, fold: Fold) -> list[_Unknown]:
+    """What is not listed, of each part that holds any."""
+    found, listed = [], set(spelling.vocabulary.symbols)
+    for part, utterances in (("train", fold.parts.train), ("dev", fold.parts.dev), ("test", fold.parts.test)):
+        spelt = [spelling.symbols(one) for one in utterances]
+        strange = Counter(symbol for symbols in spelt for symbol in symbols if symbol not in listed)
+        if strange:
+            first = next(one for one, symbols in zip(utterances, spelt, strict=True) if not listed.issuperset(symbols))
+            kinds = ", ".join(repr(symbol) for symbol, _ in strange.most_common(5))
+            rest = f" and {len(strange) - 5} more" if len(strange) > 5 else ""
+            count, total = strange.total(), sum(map(len, spelt))
+            said = f"{count} of {total} symbols of {part} are unknown ({kinds}{rest})"
+            found.append(_Unknown(first, count / total, said))
+    return found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -188,19 +219,25 @@ class SlotConfig(RecurrentConfig):
     scoring: ClassVar[Scoring] = Scoring({"slot_type_f1": slot_type_f1, "slot_value_cer": slot_value_cer}, False)
 
     def folds(self) -> list[Fold]:
-        """Raises also ValueError if the test part has no slot, before anything is trained."""
+        """Raises also ValueError, before training, if the test part has no slot, or own data much that is unknown."""
         folds = corpora.slots(self.data.path)
         for fold in folds:
+            for one in _unknown(self.spelling(fold), fold) if fold.parts.own else []:
+                if one.share > MOST_UNKNOWN:
+                    how = f"more than {MOST_UNKNOWN:.0%}, so spell them with A to Z and '"
+                    raise ValueError(f"{corpora.place(self.data.path, one.first)}: {one.said}, {how}")
             vocabulary, symbols = self.spelling(fold)
-            if not any(read_slots(vocabulary.join(symbols(one))) for one in fold.parts.test):
+            if not any(read_slots(vocabulary.reference(symbols(one))) for one in fold.parts.test):
                 lacks = f"none of the {len(fold.parts.test)} test utterances has a slot's value"
                 raise ValueError(f"{self.data.path}: {lacks}, which SF scores: move some that have one to test")
         return folds
 
     def notes(self, folds: list[Fold]) -> list[str]:
         how = f"published: a batch is {self.batch} neighbours by the length of targets; {HALVED}"
+        unknown = _unknown(self.spelling(folds[0]), folds[0])
+        strange = [f"{one.said}, in references too, as published" for one in unknown]
         marks = "unlike in s3prl, values are marked also at punctuation, all sentences end, and no slot is nameless"
-        return ["greedy transcripts; dev is the F1 of slot types", *self.heads_differ(), marks, how]
+        return ["greedy transcripts; dev is the F1 of slot types", *strange, *self.heads_differ(), marks, how]
 
     def spelling(self, fold: Fold) -> Spelling:
         names = fold.parts.slots[0].values

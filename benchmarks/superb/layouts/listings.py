@@ -3,10 +3,13 @@
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 from ...text.examples import json_rows, text_of
+
+WORDS = ("text", "tags")  # columns that may be lists in JSON
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -39,11 +42,14 @@ def seconds(text: str, place: str) -> float:
     return value
 
 
-def table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def table(path: Path, read: Collection[str] | None = None) -> Iterator[tuple[int, dict[str, str]]]:
     """The rows of a .csv, .tsv (where quotes are characters like any other) or .jsonl, each with its line's number.
 
-    Values of JSON become text; null is as good as no value.
-    Raises: ValueError, with the line, for rows that do not fit the header, or another kind of file.
+    Values of JSON become text, a list of words with spaces between them; null is as good as no value.
+
+    Args:
+        read: the columns that are read, which no other list or object may stand in; None: all.
+    Raises: ValueError, with the line, for such a list, rows that do not fit the header, or another kind of file.
     """
     kind = path.suffix.lower()
     if kind not in (".csv", ".tsv", ".jsonl"):
@@ -52,7 +58,8 @@ def table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise ValueError(f"{path} is missing: set --data.path to a manifest")
     if kind == ".jsonl":
         for number, row in json_rows(path):
-            yield number, {name: str(value) for name, value in row.items() if value is not None}
+            place, known = f"{path}, line {number}", {name: value for name, value in row.items() if value is not None}
+            yield number, {name: _plain(name.strip(), value, place, read) for name, value in known.items()}
         return
     lines = [f"{line}\n" for line in text_of(path).replace("\r\n", "\n").split("\n")]
     quoting, delimiter = (csv.QUOTE_NONE, "\t") if kind == ".tsv" else (csv.QUOTE_MINIMAL, ",")
@@ -63,3 +70,12 @@ def table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             if len(row) != len(header):
                 raise ValueError(f"{path}, line {rows.line_num}: {len(row)} values for {len(header)} columns")
             yield rows.line_num, dict(zip(header, row, strict=True))
+
+
+def _plain(name: str, value: Any, place: str, read: Collection[str] | None) -> str:
+    """A value of JSON as text."""
+    if isinstance(value, list) and name in WORDS and all(isinstance(word, str) for word in value):
+        return " ".join(value)
+    if isinstance(value, (list, dict)) and (read is None or name in read):
+        raise ValueError(f"{place}: {name} is no text but {str(value)[:40]}: write it as text")
+    return str(value)

@@ -44,7 +44,7 @@ def read_rows(path: Path, needed: tuple[str, ...]) -> list[Row]:
     Raises: ValueError, with the line, for what cannot be used.
     """
     rows = []
-    for number, written in table(path):
+    for number, written in table(path, ("path", "start", "end", "split", "speaker", *needed)):
         place, values = f"{path}, line {number}", {name.strip(): value.strip() for name, value in written.items()}
         if missing := [name for name in ("path", *needed) if not values.get(name)]:
             raise ValueError(f"{place}: no {' and no '.join(missing)}; the row has {', '.join(values)}")
@@ -65,18 +65,16 @@ def split_rows(
     """The rows of each part, what was left out, and how they were split.
 
     Args:
-        apart: no speaker is in two parts, if every row has one. least: speakers that test and dev get.
-    Raises: ValueError, with the line, for an unknown split, a clip in two parts, or test audio that is missing.
+        apart: no speaker is in two parts, if rows have one. least: speakers that test and dev get.
+    Raises: ValueError, with the line, for an unknown split, a clip or speaker in two parts, or missing test audio.
     """
-    apart = apart and all(row.speaker for row in rows)
+    apart = apart and any(row.speaker for row in rows)
     how = "no speaker in two parts" if apart else "by file"
-    chosen = ["" for _ in rows]
     named = any(row.split for row in rows)
     if named:
-        for i, row in enumerate(rows):
-            if row.split not in SPLITS:
-                raise ValueError(f"{row.place}: split is one of {', '.join(SPLITS)}, not {row.split!r}")
-            chosen[i] = SPLITS[row.split]
+        if strange := [row for row in rows if row.split not in SPLITS]:
+            raise ValueError(f"{strange[0].place}: split is one of {', '.join(SPLITS)}, not {strange[0].split!r}")
+        chosen = [SPLITS[row.split] for row in rows]
         protocol = f"the splits of {path.name}"
     else:
         chosen = _take("test", TEST, rows, ["train"] * len(rows), least * apart)
@@ -95,9 +93,24 @@ def split_rows(
             parts[part].append(row)
         else:
             leave_out(skipped, part, row.place, f"there is no audio {row.path}")
+    if apart:
+        _need_apart(rows, chosen)
     if not parts["dev"]:
         raise ValueError(f"{path} leaves nothing for dev: name it in a column split")
     return parts, skipped, protocol
+
+
+def _need_apart(rows: list[Row], chosen: list[str]) -> None:
+    """Raises ValueError for a row without a speaker and, with both rows, for a speaker in two parts."""
+    if without := [row.place for row in rows if not row.speaker]:
+        raise ValueError(f"{without[0]}: no speaker, which other rows have: fill the column in, or leave it away")
+    first: dict[str, tuple[str, str]] = {}
+    for row, part in zip(rows, chosen, strict=True):
+        other, place = first.setdefault(row.speaker, (part, row.place))
+        if other != part:
+            both = f"{row.speaker} is in {part}, and in {other} by {place}; this task needs other speakers there"
+            without = ", or leave the column speaker away" if row.values.get("speaker") else ""
+            raise ValueError(f"{row.place}: {both}: mend the column split{without}")
 
 
 def _take(part: str, share: float, rows: list[Row], chosen: list[str], least: int) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ....speech.audio import RATE
+from ...files import write_json
 from ...report import Page
 from ..layouts.quesst14 import Search
 from ..swept import Fold
@@ -143,7 +144,7 @@ def _headers(paths: Iterable[Path]) -> list[tuple[int, int]]:
 def write(folder: Path, one: Card) -> None:
     """Keeps a card beside a sweep."""
     row = {**one._asdict(), "parts": [part._asdict() for part in one.parts]}
-    (folder / FILE).write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / FILE, row)
 
 
 def read(folder: Path) -> Card | None:

@@ -29,7 +29,7 @@ def page(out: Path) -> None:
     rows = [row for row in scores.read(out) if row.task.startswith("superb/")]
     made = Page(f"SUPERB: {', '.join(dict.fromkeys(row.called for row in rows))}")
     made.markup(f"<style>{alignment.STYLE}</style>")
-    cards = [data_card.read(_place(row)) for row in rows]
+    cards = [data_card.read(sweeps(out, row)[0]) for row in rows]
     for task in dict.fromkeys(row.task for row in rows):
         mine = [row for row in rows if row.task == task]
         known = [card for row, card in zip(rows, cards, strict=True) if row.task == task]
@@ -39,19 +39,21 @@ def page(out: Path) -> None:
         _data(made, known)
         _rates(made, mine)
         for row in mine:
-            runs = _runs(row)
+            runs = _runs(sweeps(out, row))
             if runs:
                 made.figure(curves(runs), f"{row.called}: what every learning rate is judged by, over the steps; seeds")
         if any(row.chosen[0]["layers"] and len(row.chosen[0]["layers"][0]) > 1 for row in mine):
             made.figure(layers(mine), "the share of each layer (0: the encoder's input) of the chosen rate, each seed")
-        _mistakes(made, mine)
+        _mistakes(made, mine, out)
     comparison.summary(made, rows, cards)
     made.save(out / FILE)
 
 
-def _place(row: Row) -> Path:
-    """Where the first of a row's sweeps lies, and what was kept beside it."""
-    return Path(row.chosen[0]["sweeps"][0])
+def sweeps(out: Path, row: Row) -> list[Path]:
+    """Where the sweeps of the first of a row's networks lie; earlier rows name them from where the run was started."""
+    told = [Path(place) for place in row.chosen[0]["sweeps"]]
+    below = [out.joinpath(*place.parts[-2:]) for place in told]  # OUT/superb-TASK/ENCODER-HASH
+    return [inside if inside.is_dir() else place for inside, place in zip(below, told, strict=True)]
 
 
 def _data(made: Page, cards: Sequence[data_card.Card | None]) -> None:
@@ -64,8 +66,8 @@ def _data(made: Page, cards: Sequence[data_card.Card | None]) -> None:
         data_card.show(made, card)
 
 
-def _mistakes(made: Page, rows: Sequence[Row]) -> None:
-    found = [(row.called, mistakes.read(_place(row))) for row in rows]
+def _mistakes(made: Page, rows: Sequence[Row], out: Path) -> None:
+    found = [(row.called, mistakes.read(sweeps(out, row)[0])) for row in rows]
     if any(each for _, each in found):
         made.markup("<h3>Mistakes on test, of the best seed</h3>")
     for encoder, each in found:
@@ -108,10 +110,10 @@ def _rates(made: Page, rows: Sequence[Row]) -> None:
     made.table(("encoder", *(f"{one:g}" for one in known)), lines)
 
 
-def _runs(row: Row) -> list[Run]:
+def _runs(sweeps: Sequence[Path]) -> list[Run]:
     """All runs of a row's sweeps; of several folds, the first's."""
     found: list[Run] = []
-    for folder in map(Path, row.chosen[0]["sweeps"]):
+    for folder in sweeps:
         places = [folder] if (folder / RESULT).is_file() else sorted(folder.glob(f"*/{RESULT}"))
         if places:
             found += read_runs(places[0] if places[0].is_dir() else places[0].parent)

@@ -20,7 +20,7 @@ from ....ssl.parallel import find_device
 from ..clips import Clips
 from ..featurizer import FeaturizerConfig
 from ..layouts.quesst14 import Search
-from ..states import Precision, Reading, States
+from ..states import Online, Precision, Reading, States
 from ..store import StoreConfig, open_states, remove
 from ..swept import CorpusConfig
 from ..utterance.config import need_all
@@ -30,7 +30,7 @@ from .term_value import greatest_term_value
 
 GAIN = -3.0  # decibels
 FOUND = "search.json"
-_READ = 64  # clips whose states of all layers are in memory at once
+_READ = 64  # clips whose states are read at once
 
 Scores = dict[str, dict[str, float]]  # of each query and recording
 
@@ -92,8 +92,7 @@ def find(
     about = json.dumps([reading.key(), clips.hash(), truths, sorted(wanted.recordings), config.store.dtype])
     folder = folder.with_name(f"{folder.name}-{hashlib.blake2b(about.encode(), digest_size=4).hexdigest()}")
     if not (folder / FOUND).is_file():
-        states = open_states(config.store, out, clips, reading, say)
-        need_all(range(len(clips)), states, clips)
+        states = _opened(config, out, clips, reading, say)
         folder.mkdir(parents=True, exist_ok=True)
         searcher = _Searcher(states, wanted.documents, numbers.documents, config.device)
         dev = {
@@ -108,6 +107,16 @@ def find(
         if not config.store.keep:
             remove(states)
     return Found(**json.loads((folder / FOUND).read_text())), folder
+
+
+def _opened(config: SearchConfig, out: Path, clips: Clips, reading: Reading, say: Callable[[str], None]) -> States:
+    """The states of all clips. Raises ValueError for audio that cannot be read."""
+    states = open_states(config.store, out, clips, reading, say)
+    need_all(range(len(clips)), states, clips)
+    if isinstance(states, Online):
+        passes = len(reading.layers) + 1
+        say(f"the encoder runs over all documents {passes} times: once for each layer, and again for test")
+    return states
 
 
 def _reading(config: SearchConfig, backbone: Backbone) -> Reading:
@@ -146,8 +155,8 @@ class _Searcher(NamedTuple):
         features: list[Tensor] = []
         clips = [*numbers, *self.numbers]
         for start in range(0, len(clips), _READ):
-            x, lengths = self.states.read(clips[start : start + _READ])
-            features += x[:, place].to(device).split(lengths)
+            x, lengths = self.states.read(clips[start : start + _READ], place)
+            features += x[:, 0].to(device).split(lengths)
         features = standardise(features)
         found = search(features[: len(numbers)], features[len(numbers) :]).tolist()
         names = [document.name for document in self.documents]

@@ -95,14 +95,17 @@ class DiarizationProbe(Probe):
 
     @torch.no_grad()
     def activity(self, recordings: list[Recording]) -> list[list[dict[str, np.ndarray]]]:
-        """(T, R) float32 of each seed, rate and recording: the probability that each speaker speaks."""
+        """(T, R) float32 of each seed, rate and recording: the probability that each speaker speaks.
+
+        It is rounded to half precision, as it is kept: what is scored is what is handed in.
+        """
         each = self.heads.each()
         found: list[list[dict[str, np.ndarray]]] = [[{} for _ in group] for group in each]
         for recording in recordings:
             read = [self._read([chunk])[:2] for chunk in recording.chunks]
             for group, said in zip(each, found, strict=True):
                 for head, one in zip(group, said, strict=True):
-                    parts = [self.heads.call(head, x, lengths)[0].sigmoid().cpu() for x, lengths in read]
+                    parts = [self.heads.call(head, x, lengths)[0].sigmoid().half().float().cpu() for x, lengths in read]
                     one[recording.name] = torch.cat(parts).numpy()
         return found
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads and writes who speaks when: RTTM files (NIST RT-09 plan, appendix A), and UEM files of what is scored."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ..layouts.listings import numbered_lines, seconds
+
+SLACK = 0.1  # seconds that a turn may end after its audio, as rounded times do
 
 
 class Turn(NamedTuple):
@@ -22,6 +24,20 @@ def read_rttm(path: Path) -> dict[str, list[Turn]]:
     Raises: ValueError, with the line, for another form.
     """
     found: dict[str, list[Turn]] = {}
+    for _, recording, turn in _spoken(path):
+        turns = found.setdefault(recording, [])
+        if turn.end > turn.start:
+            turns.append(turn)
+    return found
+
+
+def place_of(path: Path, recording: str, turn: Turn) -> str:
+    """The place of a turn's row, or "" if the file has none."""
+    return next((place for place, name, one in _spoken(path) if (name, one) == (recording, turn)), "")
+
+
+def _spoken(path: Path) -> Iterator[tuple[str, str, Turn]]:
+    """The place, recording and turn of each SPEAKER row."""
     for number, line in numbered_lines(path):
         fields = line.split()
         if fields[0] != "SPEAKER":
@@ -30,10 +46,7 @@ def read_rttm(path: Path) -> dict[str, list[Turn]]:
         if len(fields) < 8:
             raise ValueError(f"{place}: a SPEAKER row has the recording, 1, start, seconds, <NA> <NA> and the speaker")
         start, length = seconds(fields[3], place), seconds(fields[4], place)
-        turns = found.setdefault(fields[1], [])
-        if length:
-            turns.append(Turn(fields[7], start, start + length))
-    return found
+        yield place, fields[1], Turn(fields[7], start, start + length)
 
 
 def write_rttm(path: Path, turns: Mapping[str, Sequence[Turn]]) -> None:

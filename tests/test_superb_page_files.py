@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What SUPERB's page is drawn from: found from every working directory, whole or not there, and what bars a row."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from pluri.benchmarks import scores
+from pluri.benchmarks.superb.ctc.beam import BeamConfig
+from pluri.benchmarks.superb.ctc.tasks import LetterConfig
+from pluri.benchmarks.superb.page import data_card, mistakes
+from pluri.benchmarks.superb.page.data_card import Card
+from pluri.benchmarks.superb.page.pictures import page
+from pluri.benchmarks.superb.page.spectrogram import Sound
+from pluri.benchmarks.superb.swept import departures
+from pluri.benchmarks.superb.utterance.tasks import SpeakerConfig
+
+
+def test_sounds_are_found_from_every_working_directory(superb, tmp_path, monkeypatch):
+    folder, inside = tmp_path / "out" / "sweep", Path("out/sweep")
+    for path in (tmp_path / "a.wav", folder / "b.wav"):
+        superb.tone(path, "low", 0)
+    monkeypatch.chdir(tmp_path)
+    sounds = Sound("a.wav", 0.0, 0.4), Sound("out/sweep/b.wav", 0.0, 0.4)
+    mistakes.write(inside, [mistakes.Mistakes("all", [mistakes.Example("wrong", sounds)])])
+    assert mistakes.read(inside)[0].examples[0].sounds[1].path == "out/sweep/b.wav"
+    monkeypatch.chdir(tmp_path / "out")
+    (example,) = mistakes.read(folder)[0].examples
+    assert [one.path for one in example.sounds] == [str(tmp_path / "a.wav"), str(folder / "b.wav")]
+    text = (folder / mistakes.FILE).read_text()
+    (folder / mistakes.FILE).write_text(text.replace(str(tmp_path / "a.wav"), "a.wav"))  # as earlier sweeps named it
+    monkeypatch.chdir(tmp_path)
+    assert mistakes.read(folder)[0].examples[0].sounds[0].path == "a.wav"
+
+
+def test_a_page_is_the_same_from_another_working_directory(superb, tmp_path, monkeypatch):
+    rows = ["path\tlabel\tsplit"]
+    for i in range(20):  # the last is called what it is not
+        superb.tone(tmp_path / "data" / f"{i}.wav", ("low", "high")[i % 2], i)
+        label = ("low", "high")[(i + (i == 19)) % 2]
+        rows.append(f"{i}.wav\t{label}\t{'test' if i > 14 else 'dev' if i > 10 else 'train'}")
+    (tmp_path / "data" / "clips.tsv").write_text("\n".join(rows) + "\n")
+    monkeypatch.chdir(tmp_path)
+    ((one,), _) = superb.run("superb/sid", superb.of(SpeakerConfig(), Path("data/clips.tsv")), Path("out"), seeds=1)
+    text = (tmp_path / "out" / "index.html").read_text()
+    assert text.count("<img") == 2 and "own manifest clips.tsv" in text
+    told = one.chosen[0]
+    assert told["sweeps"][0].startswith("superb-sid/") and told["predictions"].startswith("predictions/")
+    before = {**told, "sweeps": [f"out/{told['sweeps'][0]}"]}  # as earlier runs wrote it
+    for folder in (tmp_path, tmp_path / "data"):
+        monkeypatch.chdir(folder)
+        for chosen in (told, before):
+            scores.write(tmp_path / "out", [dataclasses.replace(one, chosen=[chosen])])
+            page(tmp_path / "out")
+            assert (tmp_path / "out" / "index.html").read_text() == text
+
+
+def test_cards_and_mistakes_are_whole_or_as_they_were(tmp_path, monkeypatch):
+    cards = [Card(name, "there", False, "made up", 1, 0, "words", []) for name in ("first", "second")]
+    found = [[mistakes.Mistakes(name, [])] for name in ("first", "second")]
+    data_card.write(tmp_path, cards[0])
+    mistakes.write(tmp_path, found[0])
+
+    def cut(path: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", cut)
+    with pytest.raises(KeyboardInterrupt):
+        data_card.write(tmp_path, cards[1])
+    with pytest.raises(KeyboardInterrupt):
+        mistakes.write(tmp_path, found[1])
+    assert data_card.read(tmp_path) == cards[0] and mistakes.read(tmp_path) == found[0]
+
+
+def test_another_language_model_or_grid_is_a_departure():
+    own = BeamConfig(lm="models/my_own.arpa", words="models/my_own.txt")
+    assert departures(LetterConfig(grid=(1e-2, 1e-3), beam=own)) == {
+        "grid": "(0.01, 0.001) (5 evenly on a log scale)",
+        "beam.lm": "my_own.arpa (4-gram.arpa)",
+        "beam.words": "my_own.txt (librispeech_lexicon.lst)",
+    }
+    assert departures(LetterConfig(grid=(1e-1, 1e-2, 1e-3, 1e-4, 2e-5))).keys() == {"grid"}
+    assert "grid (0.01, 0.001) (5 evenly on a log scale)" in SpeakerConfig(grid=(1e-2, 1e-3)).rules()
