@@ -133,9 +133,8 @@ def test_a_file_that_comes_after_the_training_is_tested_by_the_kept_network(writ
     paths = [moved / path.name for path in (train, dev, first, second)]
     whole, old, new = squad_suite.evaluate({"squad/v2": config("v2", *paths[:2], paths[2:])}, *run)
     assert len(whole.seeds) == len(old.seeds) == 2 and len(new.seeds) == 1 and "alone" in new.protocol
-    both = squad_suite.evaluate(
-        {"squad/v2": config("v2", train, dev, [first, second])}, *run[:3], tmp_path / "b", print
-    )
+    wanted = {"squad/v2": config("v2", train, dev, [first, second])}
+    both = squad_suite.evaluate(wanted, str(squad_bert), 2, False, tmp_path / "b", print)
     kept = [row.chosen[0]["kept"] for row in both if row.task == "squad/v2"]
     assert new.each[0] == both[2].each[int(kept[0][-1])] and both[1].each == old.each
     write_squad(first, 12, 9, impossible=True)  # the file changes
