@@ -130,10 +130,10 @@ def test_a_file_that_comes_after_the_training_is_tested_by_the_kept_network(writ
     run = (str(squad_bert), 2, False, tmp_path / "out", lambda line: None)
     squad_suite.evaluate({"squad/v2": config("v2", train, dev, [first])}, *run)
     moved = Path(shutil.copytree(tmp_path, tmp_path / "moved", ignore=shutil.ignore_patterns("out")))
-    paths = [moved / path.name for path in (train, dev, first, second)]
-    whole, old, new = squad_suite.evaluate({"squad/v2": config("v2", *paths[:2], paths[2:])}, *run)
-    assert len(whole.seeds) == len(old.seeds) == 2 and len(new.seeds) == 1 and "alone" in new.protocol
+    train, dev, first, second = (moved / path.name for path in (train, dev, first, second))
     wanted = {"squad/v2": config("v2", train, dev, [first, second])}
+    whole, old, new = squad_suite.evaluate(wanted, *run)
+    assert len(whole.seeds) == len(old.seeds) == 2 and len(new.seeds) == 1 and "alone" in new.protocol
     both = squad_suite.evaluate(wanted, str(squad_bert), 2, False, tmp_path / "b", print)
     kept = [row.chosen[0]["kept"] for row in both if row.task == "squad/v2"]
     assert new.each[0] == both[2].each[int(kept[0][-1])] and both[1].each == old.each
