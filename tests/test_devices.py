@@ -54,8 +54,11 @@ def test_glue_scores_the_same_in_bf16(device, small_bert, tmp_path):
 
 @pytest.mark.skipif("PLURI_TRIAL_DATA" not in os.environ, reason="needs the trial data")
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("encoder", ["fbank_no_cmvn", "random:speech/wav2vec2_tiny"])
-def test_superb_scores_the_same_in_bf16(device, encoder, tmp_path):
+@pytest.mark.parametrize(
+    ("encoder", "half"),
+    [("fbank_no_cmvn", "fp32"), ("random:speech/wav2vec2_tiny", "bf16")],  # filter banks know no bf16
+)
+def test_superb_scores_the_same_in_bf16(device, encoder, half, tmp_path):
     lines = ["path\tlabel\tsplit"]
     for path in sorted((DATA / "fsdd" / "recordings").glob("[0-4]_*.wav")):
         digit, _, index = path.stem.split("_")
@@ -63,7 +66,7 @@ def test_superb_scores_the_same_in_bf16(device, encoder, tmp_path):
         lines += [f"{path}\t{digit}\t{part}"] if part else []
     (listing := tmp_path / "digits.tsv").write_text("\n".join(lines) + "\n")
     rows = []
-    for name, precision, where in (("plain", "fp32", "cpu"), ("half", "bf16", device)):
+    for name, precision, where in (("plain", "fp32", "cpu"), ("half", half, device)):
         config = KeywordConfig(lr=1e-2, steps=150, evaluations=3)
         data = dataclasses.replace(config.data, path=str(listing))
         config = dataclasses.replace(config, data=data, precision=precision, device=where)
