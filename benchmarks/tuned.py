@@ -44,8 +44,11 @@ def evaluate(
     if len(medians) > 1:
         best["grid"] = medians
     best["kept"] = grid.kept()  # what is predicted for a leaderboard is its word
-    if grid.task.notes:
-        best["notes"] = list(grid.task.notes)
+    notes = list(grid.task.notes)
+    if best["kept"] not in {grid.place(run.setting, run.seed).name for run in runs}:
+        notes.append(f"predictions are by {best['kept']}, which this row has not: it was run before, with more seeds")
+    if notes:
+        best["notes"] = notes
     seconds = sum(run.seconds for run in runs)
     rules = (f"{config.rules()}; {config.loop.precision}", split)
     row = Row.of((name, encoder), chosen[0].main, each, [best], seconds, to_dict(config), rules, failures(runs))

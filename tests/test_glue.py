@@ -240,6 +240,21 @@ def test_the_best_network_is_kept_and_says_again_what_it_said(glue, small_bert, 
     assert all(torch.equal(tensor, before[name]) for name, tensor in start.backbone.state_dict().items())
 
 
+def test_a_row_says_if_its_predictions_are_by_a_seed_that_it_has_not(glue, small_bert, tmp_path):
+    start = encoders.start(str(small_bert))
+    asked = ("glue/rte", config("rte", glue), lambda seed: start, "it")
+    tuned.evaluate(*asked, 2, tmp_path)
+    best = json.loads((tmp_path / "best.json").read_text())
+    (tmp_path / "best.json").write_text(json.dumps({**best, "run": best["run"][:-1] + "1"}))
+    rows = [tuned.evaluate(*asked, seeds, tmp_path)[0] for seeds in (2, 1)]
+    assert [
+        any("seed1, which this row has not" in note for note in row.chosen[0].get("notes", ())) for row in rows
+    ] == [
+        False,
+        True,
+    ]
+
+
 def test_runs_that_come_to_nothing_are_named(glue, small_bert, tmp_path):
     start = encoders.start(str(small_bert))
     (run,) = Grid(config("stsb", glue, lr=(1e9,)), lambda seed: start, tmp_path / "b").run(1)
