@@ -12,11 +12,11 @@ import pytest
 import soundfile
 import torch
 
-from pluri.benchmarks.superb.asv.silence import seconds, sounding, span, without_silence
+from pluri.benchmarks.superb.asv.silence import sounding, span, without_silence
 from pluri.benchmarks.superb.asv.task import TrialCorpusConfig, VerificationConfig
 from pluri.benchmarks.superb.clips import Clips
 from pluri.benchmarks.superb.swept import departures
-from pluri.benchmarks.superb.utterances import Parts, Slot, Trial, Utterance, measured
+from pluri.benchmarks.superb.utterances import Parts, Slot, Trial, Utterance, heard_seconds, measured
 from pluri.speech import audio
 
 DATA = Path(os.environ.get("PLURI_TRIAL_DATA", "")) / "speech"
@@ -128,7 +128,7 @@ def test_sox_cuts_real_clips_at_the_same_samples(tmp_path):
 def test_a_span_of_what_is_left_is_that_of_the_cut_wave():
     kept, wave = ((100, 900), (5000, 21_000), (30_000, 30_500)), np.arange(40_000)
     left = joined(*(wave[first:last] for first, last in kept))
-    assert seconds(kept) == len(left) / 16_000
+    assert heard_seconds(kept) == len(left) / 16_000
     for first, last in ((0, 8000), (700, 900), (800, 16_800), (16_000, 17_300), (0, 17_300)):
         taken = span(kept, first / 16_000, (last - first) / 16_000)
         assert np.array_equal(joined(*(wave[start:end] for start, end in taken)), left[first:last])

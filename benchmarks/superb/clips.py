@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...speech import audio
 from ...ssl.data import BadItem
-from .utterances import Kept, Utterance
+from .utterances import Kept, Utterance, heard_seconds
 
 _AHEAD = 3  # batches whose audio is read while another is worked on
 
@@ -59,7 +59,7 @@ class Clips:
     def seconds(self, number: int) -> float:
         """How long a piece is, or what is heard of it."""
         piece = self.pieces[number]
-        return sum(last - first for first, last in piece.kept) / audio.RATE or piece.end - piece.start
+        return heard_seconds(piece.kept) or piece.end - piece.start
 
     def read(self, number: int) -> Tensor:
         """(S,) float32 at 16 kHz, mono. Raises BadItem."""

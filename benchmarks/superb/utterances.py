@@ -21,6 +21,11 @@ MOST_BAD = 0.05  # share of train or of dev
 Kept = tuple[tuple[int, int], ...]  # stretches of a piece of audio that are heard, [first, last) in samples at 16 kHz
 
 
+def heard_seconds(kept: Kept) -> float:
+    """How long stretches are in all."""
+    return sum(last - first for first, last in kept) / audio.RATE
+
+
 class Utterance(NamedTuple):
     """A clip, or a piece of one, and what is to be said of it; tasks read the fields that they need."""
 

@@ -59,11 +59,6 @@ def _runs(flags: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.diff(flags.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
 
 
-def seconds(kept: Kept) -> float:
-    """How long stretches are in all."""
-    return sum(last - first for first, last in kept) / audio.RATE
-
-
 def span(kept: Kept, start: float, length: float) -> Kept:
     """A piece of what is left, as borders within the whole clip; its start and length in seconds."""
     first, before, found = round(start * audio.RATE), 0, []

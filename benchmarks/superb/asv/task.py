@@ -19,9 +19,9 @@ from ..sweep import Plan, Probe, Run
 from ..swept import CorpusConfig, Fold, Prepared, SweptConfig
 from ..utterance.config import need_all, usable
 from ..utterance.probe import Labelled, label
-from ..utterances import Kept, Parts, Utterance, fixed_crops
+from ..utterances import Kept, Parts, Utterance, fixed_crops, heard_seconds
 from .probe import Trials, VerificationProbe, read_scores
-from .silence import seconds, span, without_silence
+from .silence import span, without_silence
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,7 +133,7 @@ class VerificationConfig(SweptConfig):
 def _seconds(parts: Parts, utterance: Utterance) -> float:
     """How long a clip is without what is cut out of it."""
     assert utterance.end is not None
-    return seconds(parts.kept.get(utterance, ())) or utterance.end - utterance.start
+    return heard_seconds(parts.kept.get(utterance, ())) or utterance.end - utterance.start
 
 
 def asv() -> VerificationConfig:

@@ -54,7 +54,10 @@ def evaluate(
             glue.diagnostic(wanted["ax"])
     whole = len(configs) > 2
     found = glue.averages() if whole or (out / AVERAGES).is_file() else {}
-    glue.submit() if whole else glue.withdraw()
+    if whole:
+        glue.submit()
+    else:
+        glue.withdraw()
     glue.suite.draw(found)
     return glue.suite.rows
 
