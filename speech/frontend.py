@@ -135,20 +135,22 @@ class _FirstLayer(torch.autograd.Function):
     def backward(ctx, gradient: Tensor):  # noqa: ANN001, ANN205  # pyright: ignore
         signal, weight, bias = ctx.saved_tensors
         windows = signal.unfold(0, KERNELS[0], STRIDES[0])
-        to_weight, to_bias = torch.zeros_like(weight), torch.zeros_like(bias)
+        B, C, taps = weight.shape
+        to_weight = weight.new_zeros(B, taps, C)  # with taps as columns MKL takes four times as long
+        to_bias = torch.zeros_like(bias)
         to_signal = torch.zeros_like(signal) if ctx.needs_input_grad[0] else None
         for row, (start, count) in enumerate(ctx.spans):
             for part in _pieces(start, count, signal.device):
                 before = torch.addmm(bias[row], windows[part], weight[row].T)
                 into = torch.ops.aten.gelu_backward(gradient[part].float(), before)
-                to_weight[row].addmm_(into.T, windows[part])
+                to_weight[row].addmm_(windows[part].T, into)
                 to_bias[row] += into.sum(0)
                 if to_signal is not None:
                     of_taps = into @ weight[row]  # (frames, kernel)
                     for tap in range(KERNELS[0]):
                         first = part.start * STRIDES[0] + tap
                         to_signal[first : first + len(into) * STRIDES[0] : STRIDES[0]] += of_taps[:, tap]
-        return to_signal, to_weight, to_bias, None, None
+        return to_signal, to_weight.transpose(1, 2), to_bias, None, None
 
 
 def _pieces(start: int, count: int, device: torch.device) -> list[slice]:

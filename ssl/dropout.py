@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dropout (Srivastava et al. 2014) whose random numbers cost a fifth of torch's on a CPU."""
+"""Dropout (Srivastava et al. 2014) that takes a CPU a quarter of the time that torch's takes."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,8 +26,8 @@ class Dropout(nn.Module):
 def dropout(x: Tensor, rate: float) -> Tensor:
     """`x` with a share of `rate` of its elements left out, the others scaled so that the expectation stays.
 
-    On a CPU the share is rounded to a multiple of 2^-16, since a number of torch's generator decides four elements: a
-    number each, as torch has it, takes a tenth of a training step. Elsewhere this is torch's own.
+    On a CPU the share is rounded to a multiple of 2^-16, since one number decides four elements: a number each, as
+    torch has it, takes a tenth of a training step. Elsewhere this is torch's own.
     """
     if rate == 0.0:
         return x
@@ -37,10 +38,18 @@ def dropout(x: Tensor, rate: float) -> Tensor:
     return out
 
 
+@torch.compiler.disable
 def choose(shape: torch.Size, left_out: int) -> Tensor:
-    """bool on the CPU: True for the elements whose 16 random bits stay below `left_out`."""
-    numbers = torch.empty((shape.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    return numbers.view(torch.int16)[: shape.numel()].view(shape) < left_out - 32768
+    """uint8 on the CPU: 0 for the elements whose 16 random bits stay below `left_out`, 1 for those that are kept.
+
+    The bits are SFC64's, twice as fast as torch's own, which gives the seed. Bytes, since torch multiplies by them five
+    times as fast as it fills by a bool mask.
+    """
+    generator = np.random.SFC64(int(torch.randint(2**63 - 1, ())))
+    bits = torch.from_numpy(generator.random_raw((shape.numel() + 3) // 4).view(np.int16))
+    kept = torch.empty(shape, dtype=torch.uint8)
+    torch.ge(bits[: shape.numel()].view(shape), left_out - 32768, out=kept)
+    return kept
 
 
 class _Dropout(torch.autograd.Function):
@@ -48,12 +57,12 @@ class _Dropout(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, left_out: int) -> Tensor:  # noqa: ANN001  torch's own
-        left = choose(x.shape, left_out)
-        ctx.save_for_backward(left)
+        kept = choose(x.shape, left_out)
+        ctx.save_for_backward(kept)
         ctx.scale = 65536 / (65536 - left_out)
-        return (x * ctx.scale).masked_fill_(left, 0.0)
+        return (x * ctx.scale).mul_(kept)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN001  # pyright: ignore
-        (left,) = ctx.saved_tensors
-        return (gradient * ctx.scale).masked_fill_(left, 0.0), None
+        (kept,) = ctx.saved_tensors
+        return (gradient * ctx.scale).mul_(kept), None

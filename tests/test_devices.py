@@ -46,7 +46,7 @@ def test_glue_scores_the_same_in_bf16(device, small_bert, tmp_path):
         ("plain", LoopConfig(workers=0, keep=0, precision="fp32", device="cpu")),
         ("half", LoopConfig(workers=0, keep=0, precision="bf16", device=device)),
     ):
-        config = GlueConfig(name="sst2", data=data, lr=(3e-3,), batch=(16,), epochs=(3.0,), loop=loop)
+        config = GlueConfig(name="sst2", data=data, lr=(1e-3,), batch=(16,), epochs=(6.0,), loop=loop)
         rows += glue_suite.evaluate({"glue/sst2": config}, str(small_bert), 3, False, tmp_path / name, print)
     assert not rows[0].failed and not rows[1].failed and rows[0].scores["accuracy"] > 0.8
     agree(*rows)
