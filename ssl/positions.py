@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import wide_convolution
 from .attention import Attend
 from .config import Config
 from .packing import Rows
@@ -132,7 +133,8 @@ class ConvolutionalPositions(Positions):
         conv = nn.Conv1d(width, width, kernel, groups=groups)
         nn.init.normal_(conv.weight, std=math.sqrt(4.0 / (kernel * width)))
         nn.init.zeros_(conv.bias) if conv.bias is not None else None
-        self.conv = nn.utils.parametrizations.weight_norm(conv, dim=2)
+        nn.utils.parametrizations.weight_norm(conv, dim=2)
+        self.conv = conv
 
     def forward(self, x: Tensor, rows: Rows, position: Tensor) -> Tensor:
         # The published layer pads k // 2 on both sides and drops the last output of an even kernel, so a window reaches
@@ -140,9 +142,11 @@ class ConvolutionalPositions(Positions):
         before = self.kernel // 2
         place, total = rows.spread(before)
         apart = x.new_zeros(total, x.shape[1]).index_copy(0, place, x)
-        out = self.conv(apart.T[None])[0]  # (D, total - kernel + 1)
-        out = out.T.index_select(0, place - before)  # (N, D)
-        return x + F.gelu(out)
+        if x.device.type == "cpu" and self.kernel >= 64:
+            out = wide_convolution.convolve(apart, self.conv.weight, self.conv.bias, self.conv.groups)
+        else:
+            out = self.conv(apart.T[None])[0].T  # (total - kernel + 1, D)
+        return x + F.gelu(out.index_select(0, place - before))
 
     def turn(self, attend: Attend, position: Tensor) -> Attend:
         return attend
