@@ -3,7 +3,6 @@
 
 import csv
 import dataclasses
-import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 
 from ..ssl import draw, hub
+from ..ssl.cache import digest, once
 from ..ssl.data import BadItem, DataConfig, Dataset, Epoch, Item, held_out
 from . import audio
 
@@ -105,15 +105,12 @@ def _index(config: AudioDataConfig, cache: Path) -> tuple[list[Clip], Path, list
         file = root / clip.path
         stat = file.stat() if file.is_file() else None
         stats.append((clip.path, clip.start, clip.seconds, stat and stat.st_size, stat and stat.st_mtime_ns))
-    digest = hashlib.blake2b(json.dumps([_VERSION, str(root), stats]).encode(), digest_size=8).hexdigest()
-    index = cache / f"audio-{digest}.json"
-    if not index.is_file():
+
+    def write(index: Path) -> None:
         clips, bad = _scan(root, listed)
-        cache.mkdir(parents=True, exist_ok=True)
-        beside = index.with_suffix(f".{os.getpid()}.partial")
-        beside.write_text(json.dumps({"clips": clips, "bad": bad}))
-        beside.rename(index)
-    content = json.loads(index.read_text())
+        index.write_text(json.dumps({"clips": clips, "bad": bad}))
+
+    content = json.loads(once(cache / f"audio-{digest(_VERSION, str(root), stats)}.json", write).read_text())
     return [Clip(*clip) for clip in content["clips"]], root, [(name, why) for name, why in content["bad"]]
 
 

@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What losses need of the other ranks: sums and gathers, with gradients where asked for; alone, all of them do nothing.
+"""What losses need of the other ranks: sums, with gradients where asked for; alone, all of them do nothing.
 
-torch.distributed is the engine. Its `nn.functional` collectives carry gradients: the gradient of a gather is the sum
-over ranks, which data-parallel averaging then divides by their number, so that a loss computed from gathered rows on
-every rank has the same gradient as on one rank.
+torch.distributed is the engine. Its `nn.functional` collectives carry gradients: the gradient of a sum is summed over
+ranks, which data-parallel averaging then divides by their number, so that a loss computed from sums on every rank has
+the same gradient as on one rank.
 """
 
+import datetime
 import os
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+# The other ranks wait for the first while it prepares a corpus, and torch's ten minutes would end the run.
+PATIENCE = datetime.timedelta(days=1)
 
 
 def world() -> int:
@@ -42,7 +46,11 @@ def find_device(wanted: str) -> torch.device:
 def start() -> None:
     """Joins the other ranks, if torchrun started this process."""
     if dist.is_available() and dist.is_torchelastic_launched() and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        device = find_device("auto")
+        if device.type == "cuda":
+            dist.init_process_group("nccl", timeout=PATIENCE, device_id=device)
+        else:
+            dist.init_process_group("gloo", timeout=PATIENCE)
 
 
 def finish() -> None:
@@ -72,19 +80,9 @@ def total_with_gradient(x: Tensor) -> Tensor:
     return out
 
 
-def gather_with_gradient(x: Tensor) -> Tensor:
-    """(B, ...) of every rank, one after the other; ranks may have different B. Gradients flow to every rank's share."""
-    if world() == 1:
-        return x
-    from torch.distributed.nn.functional import all_gather
-
-    sizes = [torch.zeros(1, dtype=torch.int64, device=x.device) for _ in range(world())]
-    dist.all_gather(sizes, torch.tensor([len(x)], device=x.device))
-    counts = [int(size) for size in sizes]
-    padded = torch.cat([x, x.new_zeros(max(counts) - len(x), *x.shape[1:])])
-    pieces = all_gather(padded)
-    assert pieces is not None
-    return torch.cat([piece[:count] for piece, count in zip(pieces, counts, strict=True)])
+def total_rows(x: Tensor) -> Tensor:
+    """() float32: the rows of `x` over all ranks, which may have different numbers; nobody waits for it."""
+    return total(torch.full((), float(len(x)), device=x.device))
 
 
 class FirstRankFirst:

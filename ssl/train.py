@@ -285,8 +285,12 @@ class _Run:
 
     @contextlib.contextmanager
     def _count_flops(self, shares: list[Loaded]) -> Iterator[None]:
-        """Counts the first step's floating-point operations, for the share of the machine's peak that is reached."""
-        if not math.isnan(self.flops) or math.isnan(self.peak) or self.training.loop.compile:
+        """Counts the first step's floating-point operations, for the share of the machine's peak that is reached.
+
+        Padding of attention's groups counts; what is computed again would, so there is no such share with recompute.
+        """
+        loop = self.training.loop
+        if not math.isnan(self.flops) or math.isnan(self.peak) or loop.compile or loop.recompute:
             yield
             return
         with flop_counter() as counter:

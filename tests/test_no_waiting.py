@@ -12,6 +12,8 @@ import traceback
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.distributed.nn import functional as collectives
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -23,7 +25,7 @@ from pluri.benchmarks.text.squad.spans import WindowConfig
 from pluri.benchmarks.text.squad.suite import SquadConfig, SquadDataConfig
 from pluri.benchmarks.text.tagging.tasks import EntitiesConfig, NerConfig
 from pluri.cli import override
-from pluri.ssl import train
+from pluri.ssl import parallel, train
 from pluri.ssl.optim import OptimizerConfig
 from pluri.ssl.positions import ConvolutionalPositionsConfig, SinusoidalPositionsConfig
 
@@ -103,8 +105,16 @@ def no_autocast(monkeypatch):
     monkeypatch.setattr(train.parallel, "find_device", lambda wanted: torch.device("meta"))
 
 
+@pytest.fixture(params=[1, 2], ids=["one_rank", "two_ranks"])
+def ranks(request, monkeypatch):
+    """Says after how many ranks there are: two of them without a second process, whose sums are left out."""
+    monkeypatch.setattr(dist, "all_reduce", lambda x, *args: None)
+    monkeypatch.setattr(collectives, "all_reduce", lambda x: x.clone())
+    return lambda: monkeypatch.setattr(parallel, "world", lambda: request.param)
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_a_step_waits_for_nothing(name, samples, methods, tmp_path, no_autocast):
+def test_a_step_waits_for_nothing(name, ranks, samples, methods, tmp_path, no_autocast):
     sample, method = SAMPLES.get(name.split("/")[0], ("images", "vision/byol_tiny"))
     settings = {**methods.get(name, methods[method])[1], "data.path": samples[sample], "loop.workers": 0}
     recipe = override(
@@ -114,7 +124,9 @@ def test_a_step_waits_for_nothing(name, samples, methods, tmp_path, no_autocast)
         encoder = dataclasses.replace(recipe.encoder, positions=SinusoidalPositionsConfig(length=3000))
         recipe = dataclasses.replace(recipe, encoder=encoder)
     recipe = dataclasses.replace(recipe, optimizer=OptimizerConfig(kind="lars", clip=1.0))  # AdamW is torch's own
-    assert waits(without_data(recipe, tmp_path)) == []
+    run = without_data(recipe, tmp_path)
+    ranks()
+    assert waits(run) == []
 
 
 def test_waiting_is_seen(no_autocast):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two ranks give what one rank gives at the same global batch, by DDP and by FSDP, for every method."""
 
+import datetime
 import json
 import os
 import shutil
@@ -76,6 +77,14 @@ def test_two_ranks_step_by_lars_as_one_does(sharding, samples, methods, tmp_path
         assert differences(run, together[name]) == []
 
 
+def test_two_ranks_of_uneven_rows_equal_one(samples, methods, tmp_path):
+    uneven = [job for job in jobs(samples, methods, batch=13) if job.startswith(("vision/byol", "vision/vicreg"))]
+    alone, together = (launch(tmp_path / str(ranks), ranks, uneven) for ranks in (1, 2))
+    assert len(alone) == 2
+    for name, run in alone.items():
+        assert differences(run, together[name]) == [], name
+
+
 def differences(alone: Path, together: Path) -> list[object]:
     """The figures and weights in which two runs of three steps differ by more than 1e-5."""
     rows = [
@@ -107,8 +116,22 @@ def test_a_run_of_two_ranks_goes_on_with_one(one, samples, methods, tmp_path):
     assert differences(one[name], launch(tmp_path / "a", 1, [job])[name]) == []
 
 
+@pytest.mark.parametrize("gpu", [True, False])
+def test_ranks_join_on_their_own_device_and_wait_for_each_other_a_day(gpu, monkeypatch):
+    done = []
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: done.append(index))
+    monkeypatch.setattr(parallel.dist, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setattr(parallel.dist, "init_process_group", lambda *args, **kwargs: done.append((args, kwargs)))
+    parallel.start()
+    day = datetime.timedelta(days=1)
+    joined = ("nccl",), {"timeout": day, "device_id": torch.device("cuda", 3)}
+    assert done == ([3, joined] if gpu else [(("gloo",), {"timeout": day})])
+
+
 def test_alone_the_collectives_do_nothing():
     x = torch.randn(3, requires_grad=True)
     assert parallel.world() == 1 and parallel.rank() == 0
-    assert parallel.total_with_gradient(x) is x and parallel.gather_with_gradient(x) is x
+    assert parallel.total_with_gradient(x) is x and parallel.total_rows(x) == 3
     assert torch.equal(parallel.total(x), x) and not parallel.total(x).requires_grad

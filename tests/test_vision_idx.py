@@ -2,6 +2,9 @@
 """IDX files, which MNIST comes in, are read packed and plain; spoilt ones are refused by name."""
 
 import gzip
+import hashlib
+import os
+import pickle
 import struct
 from pathlib import Path
 
@@ -9,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from pluri.ssl.data import BadItem, held_out
+from pluri.vision import arrays, pickles
 from pluri.vision.images import ImageDataConfig
 
 
@@ -76,6 +81,52 @@ def test_a_folder_with_both_the_packed_and_the_plain_files_holds_each_image_once
     for packed in (True, False):
         write_idx(tmp_path, packed)
     assert len(images(tmp_path).records) == 7
+
+
+def write_cifar(folder):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 3072), dtype=np.uint8)
+    (folder / "data_batch_1").write_bytes(pickle.dumps({b"data": pixels, b"labels": [3, 1] * 20}, 2))
+
+
+@pytest.mark.parametrize("kind", ["packed", "plain", "cifar"])
+def test_a_second_opening_reads_no_pixel_file_unless_one_has_changed(kind, tmp_path, monkeypatch):
+    folder, cache = tmp_path / "data", tmp_path / "cache"
+    folder.mkdir()
+    write_cifar(folder) if kind == "cifar" else write_idx(folder, kind == "packed", 40)
+
+    def build(split="train"):
+        return ImageDataConfig(path=str(folder), held_out=0.2).build(split, cache)
+
+    first = build()
+    whole = ImageDataConfig(path=str(folder), held_out=0.0).build("train", tmp_path / "nothing")
+    assert whole.arrays is not None
+    names = [hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest() for image in whole.arrays]
+    assert first.records[:, 0].tolist() == [i for i, name in enumerate(names) if not held_out(name, 0.2)]
+    assert first.records.dtype == np.int64 and first.names == whole.names == names
+    assert not (tmp_path / "nothing").exists()
+
+    def refuse(path, *_):
+        raise BadItem("read again")
+
+    monkeypatch.setattr(pickles, "read", refuse)
+    monkeypatch.setattr(arrays, "_idx_array", refuse)
+    again, other = build(), build("held_out")
+    assert (again.records == first.records).all() and again.labels == first.labels == whole.labels
+    assert (
+        again.channels == whole.channels
+        and again.classes == whole.classes
+        and again.name(np.array([5])) == whole.name(np.array([5]))
+    )
+    assert again.arrays is not None and (again.arrays == whole.arrays).all()
+    assert isinstance(again.arrays.base, np.memmap)
+    assert sorted([*again.records[:, 0], *other.records[:, 0]]) == list(range(40)) and len(other.records) > 0
+    for path in folder.iterdir():
+        before = path.stat().st_mtime_ns
+        os.utime(path, ns=(before + 10**9, before + 10**9))
+        with pytest.raises(ValueError, match="read again"):
+            build()
+        os.utime(path, ns=(before, before))
+    assert len(build().records) == len(first.records)
 
 
 def test_the_held_out_split_of_arrays_goes_by_their_pixels(tmp_path):

@@ -8,8 +8,6 @@ reads nothing anew.
 import dataclasses
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import torch
 from tokenizers import Tokenizer
 
 from ..ssl import hub
+from ..ssl.cache import digest, once, state
 from ..ssl.data import DataConfig, Dataset, Epoch, Item, all_held_out
 from . import tokenizer as wordpiece
 from .documents import documents, files, sentences
@@ -55,15 +54,12 @@ class TextDataConfig(DataConfig):
             if wordpiece.frame(tokenizer).space:
                 raise ValueError(f"{self.tokenizer} is byte-level BPE: set data.tokenizer to a WordPiece vocabulary")
             return tokenizer
-        name = _digest(_state(found), self.vocab_size, self.lowercase)
-        path = cache / f"tokenizer-{name}.json"
-        if not path.is_file():
-            trained = wordpiece.train_wordpiece(lambda: _lines(found), self.vocab_size, self.lowercase)
-            cache.mkdir(parents=True, exist_ok=True)
-            beside = path.with_suffix(f".{os.getpid()}.partial")
-            trained.save(str(beside))
-            beside.rename(path)
-        return wordpiece.load_tokenizer(path)
+        name = digest(state(found), self.vocab_size, self.lowercase)
+
+        def train(path: Path) -> None:
+            wordpiece.train_wordpiece(lambda: _lines(found), self.vocab_size, self.lowercase).save(str(path))
+
+        return wordpiece.load_tokenizer(once(cache / f"tokenizer-{name}.json", train))
 
 
 def _lines(found: list[Path]) -> Iterator[str]:
@@ -73,27 +69,10 @@ def _lines(found: list[Path]) -> Iterator[str]:
                 yield from sentences(line)
 
 
-def _state(found: list[Path]) -> list[tuple[str, int, int]]:
-    """Names, sizes and times of files."""
-    return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in found]
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
-
-
 def open_shard(found: list[Path], tokenizer: Tokenizer, cache: Path) -> tuple[Shard, list[str], list[tuple[str, str]]]:
     """The shard of these files, the lasting name of each document, and what could not be read; made if need be."""
-    folder = cache / f"text-{_digest(_VERSION, _state(found), tokenizer.to_str())}"
-    if not folder.is_dir():
-        beside = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        _write_shard(found, tokenizer, beside)
-        try:
-            beside.rename(folder)
-        except OSError:  # another process was faster; its shard is the same
-            shutil.rmtree(beside)
+    name = f"text-{digest(_VERSION, state(found), tokenizer.to_str())}"
+    folder = once(cache / name, lambda beside: _write_shard(found, tokenizer, beside))
     arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("tokens", "sentences", "documents")]
     notes = json.loads((folder / "notes.json").read_text())
     return Shard(*arrays), notes["names"], [(name, reason) for name, reason in notes["bad"]]
@@ -104,6 +83,7 @@ def _write_shard(found: list[Path], tokenizer: Tokenizer, folder: Path) -> None:
     bad: list[tuple[str, str]] = []
     names: list[str] = []
     sentence_ends, document_ends = [0], [0]
+    folder.mkdir()
     raw = folder / "tokens.raw"
     with raw.open("wb") as out:
         for part in _in_parts(found, bad):

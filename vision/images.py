@@ -2,24 +2,18 @@
 """Images from a folder, from CIFAR's python files, or from IDX files (MNIST), as squares of one size."""
 
 import dataclasses
-import gzip
-import hashlib
 import os
 import struct
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..ssl import hub
-from ..ssl.data import BadItem, DataConfig, Dataset, Epoch, Item, held_out
-from . import pickles
+from ..ssl.data import BadItem, DataConfig, Dataset, Epoch, Item, all_held_out
+from . import arrays
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
-CIFAR = {"train": ("data_batch_*", "train"), "test": ("test_batch", "test")}
-IDX = {"train": "train", "test": "t10k"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,72 +31,40 @@ class ImageDataConfig(DataConfig):
 
     def build(self, split: str, cache: Path) -> "ImageDataset":
         path = self.path and str(hub.as_files(self.path, "image", cache))
-        return ImageDataset(dataclasses.replace(self, path=path), split)
+        # Evaluations hold nothing out: they read a corpus once, and leave nothing beside it.
+        kept = cache if self.held_out > 0 else None
+        return ImageDataset(dataclasses.replace(self, path=path), split, kept)
 
 
 class ImageDataset(Dataset):
     """Square images (C, size, size) uint8, one size for all.
 
-    Small sets that come as arrays are held in memory; files are decoded when they are asked for: turned as their EXIF
-    says, converted to RGB or grey (transparency on white, the first frame of several), the shorter side scaled to
-    `size` with antialiasing, the middle cut out.
+    Small sets that come as arrays are mapped into memory, or held there; files are decoded when they are asked for:
+    turned as their EXIF says, converted to RGB or grey (transparency on white, the first frame of several), the shorter
+    side scaled to `size` with antialiasing, the middle cut out.
     """
 
     unit = "images"
     ragged = False
 
-    def __init__(self, config: ImageDataConfig, split: str) -> None:
+    def __init__(self, config: ImageDataConfig, split: str, kept: Path | None) -> None:
         self.config = config
-        self.channels = config.channels
-        root = _find_root(config)
-        self.root = root
-        self.paths: list[Path] = []
+        self.root = _find_root(config)
+        found = arrays.find(self.root, config.part, kept)
         self.arrays: np.ndarray | None = None  # (n, C, H, W)
-        self.labels: list[int] = []
-        self.classes: list[str] = []
-        if files := _cifar_files(root, config.part):
-            self._read_arrays(files, pickles.read)
-        elif files := _idx_files(root, config.part):
-            self._read_arrays(files, _read_idx)
+        if found is None:
+            self.channels = config.channels
+            self.names, self.labels, self.classes = _list_files(self.root)
         else:
-            self._list_files(root)
-        names = [self.lasting_name(i) for i in range(self._count())]
+            self.arrays, self.labels, self.names = found
+            self.channels = found.pixels.shape[1]
+            self.classes = [str(label) for label in range(max(self.labels, default=0) + 1)]
         wanted = split == "held_out"
-        kept = [i for i, name in enumerate(names) if held_out(name, config.held_out) == wanted]
-        self.records = np.array(kept, dtype=np.int64).reshape(-1, 1)
-
-    def _count(self) -> int:
-        return len(self.paths) if self.arrays is None else len(self.arrays)
-
-    def _read_arrays(self, files: list[Path], read: Callable[[Path], tuple[np.ndarray, list[int]]]) -> None:
-        arrays = []
-        for path in files:
-            try:
-                images, labels = read(path)
-            except BadItem as error:
-                raise ValueError(f"{path}: {error}") from error
-            arrays.append(images)
-            self.labels += labels
-        self.arrays = np.concatenate(arrays)
-        self.channels = self.arrays.shape[1]
-        self.classes = [str(label) for label in range(max(self.labels, default=0) + 1)]
-
-    def _list_files(self, root: Path) -> None:
-        for folder, folders, files in os.walk(root):
-            folders.sort()
-            self.paths += [Path(folder, name) for name in sorted(files) if name.lower().endswith(SUFFIXES)]
-        if not self.paths:
-            raise ValueError(f"no images in {root}: set data.path to a folder of images, CIFAR or IDX files")
-        names = [path.parent.name if path.parent != root else "" for path in self.paths]
-        self.classes = sorted(set(names))
-        number = {name: i for i, name in enumerate(self.classes)}
-        self.labels = [number[name] for name in names]
+        self.records = np.flatnonzero(all_held_out(self.names, config.held_out) == wanted)[:, None]
 
     def lasting_name(self, i: int) -> str:
-        """What decides the split: the path below the root, or the pixels themselves."""
-        if self.arrays is None:
-            return str(self.paths[i].relative_to(self.root))
-        return hashlib.blake2b(self.arrays[i].tobytes(), digest_size=16).hexdigest()
+        """What decides the split: the path below the root, or a digest of the pixels."""
+        return self.names[i]
 
     def epoch(self, key: int) -> Epoch:
         return Epoch(self.records, np.ones(len(self.records)))
@@ -111,7 +73,7 @@ class ImageDataset(Dataset):
         i = int(record[0])
         if self.arrays is not None:
             return Item(torch.from_numpy(self.arrays[i].copy()))
-        return Item(read_image(self.paths[i], self.config.size, self.config.channels))
+        return Item(read_image(self.root / self.names[i], self.config.size, self.config.channels))
 
     def label(self, record: np.ndarray) -> int:
         """The number of the item's class in `classes`."""
@@ -119,7 +81,7 @@ class ImageDataset(Dataset):
 
     def name(self, record: np.ndarray) -> str:
         i = int(record[0])
-        return f"{self.root}[{i}]" if self.arrays is not None else str(self.paths[i])
+        return f"{self.root}[{i}]" if self.arrays is not None else str(self.root / self.names[i])
 
     def save_assets(self, folder: Path) -> None:
         pass
@@ -134,39 +96,20 @@ def _find_root(config: ImageDataConfig) -> Path:
     return root / config.part if (root / config.part).is_dir() else root
 
 
-def _cifar_files(root: Path, part: str) -> list[Path]:
-    patterns = CIFAR.get(part, ())
-    return sorted(path for pattern in patterns for path in root.glob(pattern) if path.is_file())
-
-
-def _idx_files(root: Path, part: str) -> list[Path]:
-    found = [path for path in root.glob(f"{IDX.get(part, part)}*images*idx3*") if path.is_file()]
-    plain = {path.name for path in found if path.suffix != ".gz"}  # torchvision leaves the packed file beside it
-    return sorted(path for path in found if path.suffix != ".gz" or path.stem not in plain)
-
-
-def _read_idx(path: Path) -> tuple[np.ndarray, list[int]]:
-    """Images (n, 1, H, W) uint8 of an IDX file, and the labels of its neighbour (all 0 if there is none)."""
-    images = _idx_array(path, 3)
-    beside = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
-    labels = _idx_array(beside, 1).tolist() if beside.is_file() else [0] * len(images)
-    if len(labels) != len(images):
-        raise BadItem(f"{len(images)} images but {len(labels)} labels in {beside.name}")
-    return images[:, None], labels
-
-
-def _idx_array(path: Path, dimensions: int) -> np.ndarray:
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise BadItem(f"cannot be read: {error}") from error
-    head = 4 + 4 * dimensions
-    if len(content) < head or content[:4] != bytes((0, 0, 8, dimensions)):
-        raise BadItem(f"no IDX file of {dimensions}-dimensional uint8")
-    shape = struct.unpack(f">{dimensions}I", content[4:head])
-    if len(content) - head != int(np.prod(shape)):
-        raise BadItem(f"{len(content) - head} bytes where its header promises {int(np.prod(shape))}")
-    return np.frombuffer(content, np.uint8, offset=head).reshape(shape)
+def _list_files(root: Path) -> tuple[list[str], list[int], list[str]]:
+    """Paths below the root, their classes' numbers, and the classes."""
+    names, places = [], []
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        below = os.path.relpath(folder, root)
+        here = [name for name in sorted(files) if name.lower().endswith(SUFFIXES)]
+        names += here if below == os.curdir else [os.path.join(below, name) for name in here]
+        places += ["" if below == os.curdir else os.path.basename(below)] * len(here)
+    if not names:
+        raise ValueError(f"no images in {root}: set data.path to a folder of images, CIFAR or IDX files")
+    classes = sorted(set(places))
+    number = {name: i for i, name in enumerate(classes)}
+    return names, [number[name] for name in places], classes
 
 
 def read_image(path: Path, size: int, channels: int) -> torch.Tensor:

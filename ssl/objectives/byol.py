@@ -61,7 +61,7 @@ class Byol(Objective):
                 assert isinstance(backbone, Backbone)
                 targets.append(projector(backbone.pooled(inputs, lengths, self.config.pool)))
         loss = (_distance(predictions[0], targets[1]) + _distance(predictions[1], targets[0])).sum() / rows
-        return {"loss": loss, "embedding_std": spread(parallel.gather_with_gradient(targets[0]))}
+        return {"loss": loss, "embedding_std": spread(targets[0])}
 
     def after_step(self, progress: float) -> None:
         student = nn.ModuleList([self.backbone, self.projector])
@@ -76,7 +76,10 @@ def _distance(prediction: Tensor, target: Tensor) -> Tensor:
 def spread(x: Tensor) -> Tensor:
     """() float32: the deviation of L2-normalised rows (B, C), averaged over C and scaled so that isotropic rows give 1.
 
-    Near 0 the representation has collapsed to a point (Chen & He 2021, arXiv:2011.10566, section 4.1).
+    It is that of the rows of all ranks. Near 0 the representation has collapsed to a point (Chen & He 2021,
+    arXiv:2011.10566, section 4.1).
     """
     unit = F.normalize(x.detach().float(), dim=-1)
-    return unit.std(0, correction=0).mean() * x.shape[1] ** 0.5
+    rows = parallel.total_rows(unit)
+    centred = unit - parallel.total(unit.sum(0)) / rows
+    return (parallel.total(centred.square().sum(0)) / rows).sqrt().mean() * x.shape[1] ** 0.5

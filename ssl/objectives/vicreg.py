@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """VICReg: views agree, every dimension varies, no two vary together (Bardes et al. 2022, arXiv:2105.04906).
 
-Works on any front end, with views that fit it. Shape letters: B rows of all ranks, D width, C projected width.
+Works on any front end, with views that fit it. Shape letters: B rows, D width, C projected width.
 """
 
 import dataclasses
@@ -57,7 +57,7 @@ class Vicreg(Objective):
         for view in (0, 1):
             inputs, lengths = self.views(batch.inputs, batch.lengths, batch.keys, view)
             pooled = self.backbone.pooled(inputs, lengths, self.config.pool)
-            projected.append(parallel.gather_with_gradient(self.projector(pooled).float()))
+            projected.append(self.projector(pooled))
         terms = vicreg_terms(projected[0], projected[1])
         half = 0.5 if self.config.variance == "code" else 1.0
         loss = (
@@ -75,18 +75,21 @@ def vicreg_terms(first: Tensor, second: Tensor) -> dict[str, Tensor]:
     """The three terms for projections of two views (B, C), each summed over the views and without weights.
 
     Computed in float32 outside autocast: in bf16 the invariance of embeddings that have shrunk is off by four fifths.
+    Statistics are over the rows of all ranks, each of which works off its own; B may differ between ranks.
 
-    Raises: ValueError if B < 2.
+    Raises: ValueError if all ranks together have fewer than 2 rows.
     """
-    if len(first) < 2:
+    if len(first) * parallel.world() < 2:
         raise ValueError("VICReg needs at least two items in a batch: raise batch")
     with torch.autocast(first.device.type, enabled=False):
         first, second = first.float(), second.float()
+        rows = parallel.total_rows(first)
         variance = covariance = torch.zeros((), device=first.device)
         for z in (first, second):
-            centred = z - z.mean(0)
-            matrix = centred.T @ centred / (len(z) - 1)  # (C, C)
+            centred = z - parallel.total_with_gradient(z.sum(0)) / rows
+            matrix = parallel.total_with_gradient(centred.T @ centred) / (rows - 1.0)  # (C, C)
             spread = matrix.diagonal()
             variance = variance + F.relu(1.0 - (spread + 1e-4).sqrt()).mean()
             covariance = covariance + (matrix.square().sum() - spread.square().sum()) / z.shape[1]
-        return {"invariance": F.mse_loss(first, second), "variance": variance, "covariance": covariance}
+        invariance = parallel.total_with_gradient(F.mse_loss(first, second, reduction="sum")) / (rows * first.shape[1])
+        return {"invariance": invariance, "variance": variance, "covariance": covariance}
