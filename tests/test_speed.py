@@ -3,14 +3,17 @@
 
 import dataclasses
 import json
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from pluri import recipes
-from pluri.benchmarks.speed import bench, cost, works
+from pluri.benchmarks.speed import bench, cost, feed, speech, text, vision, works
 from pluri.benchmarks.speed.flops import encoder_flops, extractor_flops, step_flops
-from pluri.benchmarks.speed.side import Remote, Setting, Work, small
+from pluri.benchmarks.speed.side import Remote, Setting, Side, Work, full_precision, keys, small
 from pluri.cli import override
 from pluri.speech.frontend import WaveFrontEndConfig
 from pluri.ssl import attention, draw
@@ -118,9 +121,9 @@ def test_a_bench_keeps_the_rows_of_other_works(monkeypatch, tmp_path):
     def measure(work, setting):
         if work.name == "bad":
             raise RuntimeError("killed")
-        row = {"work": work.name, "peer": "", "precision": setting.precision, "device": "cpu", "quick": setting.small}
+        row = bench._head(work, setting)
         numbers = {"ours": 2.0, "theirs": 1.0, "ratio": float(setting.steps), "spread": (1.0, 2.0), "mfu": 0.5}
-        return {**row, **numbers, "unit": "tokens", "memory": [1.0, 1.0]}
+        return {**row, **numbers, "memory": [1.0, 1.0]}
 
     def never(setting):
         raise AssertionError("no side is built")
@@ -132,9 +135,8 @@ def test_a_bench_keeps_the_rows_of_other_works(monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "measure", measure)
 
     def rows():
-        return [
-            (row["work"], row["precision"], row["ratio"]) for row in json.loads((tmp_path / "bench.json").read_text())
-        ]
+        found = json.loads((tmp_path / "bench.json").read_text())
+        return [(row["work"], row["precision"], row["ratio"]) for row in found]
 
     bench.main(["a", "--steps", "3", "--out", str(tmp_path)])
     bench.main(["b", "--precision", "fp32", "--steps", "4", "--out", str(tmp_path)])
@@ -143,9 +145,12 @@ def test_a_bench_keeps_the_rows_of_other_works(monkeypatch, tmp_path):
     assert rows() == [("a", "fp32", 3.0), ("b", "fp32", 4.0), ("a", "bf16", 5.0)]
     with pytest.raises(SystemExit) as end:
         bench.main(["--precision", "fp32", "--steps", "6", "--out", str(tmp_path)])
-    assert end.value.code == 1 and rows() == [("a", "bf16", 5.0), ("a", "fp32", 6.0), ("b", "fp32", 6.0)]
+    measured = [("a", "bf16", 5.0), ("a", "fp32", 6.0), ("b", "fp32", 6.0)]
+    assert end.value.code == 1 and rows() == [*measured, ("bad", "fp32", None)]
     bench.main(["big", "--precision", "fp32", "--out", str(tmp_path)])
     assert rows()[-1] == ("big", "fp32", 4.0)
+    bench.main(["a", "--precision", "fp32", "--compile", "--steps", "7", "--out", str(tmp_path)])
+    assert ("a", "fp32", 6.0) in rows() and rows()[-1] == ("a", "fp32", 7.0)  # stand beside each other
     with pytest.raises(SystemExit):
         bench.main(["a", "--steps", "0", "--out", str(tmp_path)])
 
@@ -184,9 +189,22 @@ def test_a_side_that_cannot_be_built_says_why():
 def test_a_peer_that_is_not_installed_is_named(monkeypatch, tmp_path, capsys):
     work = Work("made_up", "text", "nobody", "tokens", ("no_such_module",), print, print)  # pyright: ignore
     monkeypatch.setattr(works, "WORKS", (work,))
-    bench.main(["--out", str(tmp_path / "out")])
-    assert "not measured: no_such_module not installed" in capsys.readouterr().out
-    assert json.loads((tmp_path / "out" / "bench.json").read_text()) == []
+    file = tmp_path / "out" / "bench.json"
+    bench.main(["--precision", "fp32", "--out", str(file.parent)])
+    printed = capsys.readouterr().out
+    assert "not measured: no_such_module not installed" in printed and "`pluri bench input`" in printed
+    (row,) = json.loads(file.read_text())
+    assert (row["work"], row["peer"], row["precision"]) == ("made_up", "nobody", "fp32")
+    assert row["not_measured"] == "no_such_module not installed"
+    assert {row[name] for name in ("ours", "theirs", "ratio", "mfu", "memory")} == {None}
+    # What was measured before, when the peer was there, stays; of failures the last one does.
+    before = {**row, "ratio": 2.0}
+    del before["not_measured"], before["compile"]  # rows were without it
+    file.write_text(json.dumps([before, row]))
+    bench.main(["--precision", "fp32", "--out", str(file.parent)])
+    assert json.loads(file.read_text()) == [before, row]
+    bench.main(["--quick", "--out", str(file.parent)])
+    assert "by name only: made_up (nobody, not installed)" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         bench.main(["nothing_like_it", "--out", str(tmp_path / "out")])
 
@@ -201,3 +219,150 @@ def test_a_quick_bench_writes_rows_with_all_that_was_promised(name, tmp_path, ca
     assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"]) and 0.01 < row["mfu"] < 1.2
     assert row["spread"][0] <= row["ratio"] <= row["spread"][1] * (1 + 1e-9)
     assert all(0.1 < side < 20 for side in row["memory"])
+
+
+def _remotes(ahead, events):
+    """Stands in for `Remote`: notes what is asked of it; the peer takes 2 s a step, pluri 1 s."""
+
+    class Noted:
+        def __init__(self, work, side, setting):
+            self.side, self.sizes, self.flops, self.ahead = side, [6.0] * setting.steps, [3.0] * setting.steps, 0
+
+        def ready(self):
+            self.ahead = ahead if self.side == "theirs" else 0
+
+        def seconds(self, number):
+            events.append(self.side)
+            return 1.0 if self.side == "ours" else 2.0
+
+        def peak(self):
+            return 4.0
+
+        def memory(self):
+            return 1.0
+
+        def close(self):
+            events.append(f"end of {self.side}")
+
+    return Noted
+
+
+def test_a_peer_whose_loader_works_ahead_has_ended_before_our_first_step(monkeypatch):
+    work = Work("made_up", "text", "nobody", "tokens", (), print, print)  # pyright: ignore
+    setting = Setting(torch.device("cpu"), "fp32", True, 3)
+    events = []
+    monkeypatch.setattr(bench, "Remote", _remotes(2, events))
+    row = bench.measure(work, setting)
+    theirs, ours = ["theirs"] * (bench.WARMUP + 2 + 3), ["ours"] * (bench.WARMUP + 3)
+    assert events[: len(theirs) + 1 + len(ours)] == [*theirs, "end of theirs", *ours]
+    assert (row["ratio"], row["mfu"], row["memory"], len(row["seconds"][1])) == (2.0, 0.75, [1.0, 1.0], 3)
+    events.clear()
+    monkeypatch.setattr(bench, "Remote", _remotes(0, events))
+    assert bench.measure(work, setting)["ratio"] == 2.0
+    assert events[:8] == ["ours", "theirs", "theirs", "ours"] * 2
+
+
+def test_a_loader_with_workers_is_measured_beyond_its_store():
+    taken = []
+    side = vision.fed(taken.append, rows=10, workers=8, steps=3)
+    side.step(1)
+    assert taken == [1] * 8 and side.sizes == [80.0] * 3  # as many batches as come at about the same time
+    unmeasured = sum(number < 0 for which, number in bench.turns(side.ahead, 3) if which == 1)
+    assert unmeasured * 8 > 8 * vision.PREFETCH
+    assert vision.fed(taken.append, rows=10, workers=0, steps=3)[1:] == ([10.0] * 3, [], 0)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the peer's
+def test_lightly_takes_its_steps_from_workers_where_there_are_any(monkeypatch):
+    pytest.importorskip("lightly")
+    pytest.importorskip("timm")
+    monkeypatch.setattr(vision, "WORKERS", {"cpu": 2})
+    side = vision.byol_lightly(Setting(torch.device("cpu"), "fp32", True, 2))
+    assert side.sizes == [64.0, 64.0] and side.ahead == vision.PREFETCH
+    side.step(0)
+
+
+def test_a_side_ends_with_its_workers(monkeypatch, tmp_path):
+    script = tmp_path / "side"
+    script.write_text('#!/bin/sh\nsleep 60 &\necho "[[$!], [], 0]"\nwait\n')
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    remote = Remote("", "theirs", Setting(torch.device("cpu"), "fp32", True, 1))
+    remote.ready()
+    (worker,) = remote.sizes
+    remote.close()
+    remote.close()
+    status = Path(f"/proc/{worker}/status")
+    deadline = time.monotonic() + 3  # seconds
+    while status.is_file() and "zombie" not in status.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_keys_of_a_batch_are_those_of_its_rows():
+    assert keys(3, 4).tolist() == [draw.key(0, 3, row) for row in range(4)]
+
+
+def test_fp32_is_no_tf32():
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    try:
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+        full_precision()
+        assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@pytest.mark.parametrize("compiles", [False, True])
+def test_blocks_are_compiled_where_that_is_asked_for(compiles, monkeypatch):
+    called = []
+    monkeypatch.setattr(Encoder, "compile_blocks", lambda encoder: called.append(encoder))
+    setting = Setting(torch.device("cpu"), "fp32", True, 1, compiles)
+    sides: list[Side] = [speech.states_ours(setting), vision.byol_ours(setting)]
+    sides.append(text.ours(setting, longest=16, rows=2, large=False))
+    assert len(called) == len(sides) * compiles
+    remote = Remote("no_such_work", "ours", setting)
+    remote.close()
+    assert ("--compile" in remote.process.args) == compiles  # pyright: ignore
+
+
+def test_costs_on_a_gpu_grow_until_memory_ends_and_have_one_peak(monkeypatch, tmp_path):
+    asked = []
+
+    def measure(name, setting):
+        length, batch, *_ = (int(part) for part in name.split("-")[1:])
+        asked.append(batch)
+        if length * batch > 2000 * 128:
+            raise RuntimeError("out of memory")
+        return {"speed": 2.0, "peak": 4.0 if batch == 8 else 3.0, "rate": 1.0, "memory": 1.0}
+
+    monkeypatch.setattr(cost, "measure", measure)
+    setting = Setting(torch.device("cuda"), "bf16", False, 3)
+    found = cost._curves(setting, {}, tmp_path / "cost.json")
+    assert [point["batch"] for point in found["batch"]] == [8, 32, 128, 512, 1024] and asked.count(2048) == 1
+    assert {point["batch"] for point in found["width"]} == {128}
+    content = json.loads((tmp_path / "cost.json").read_text())
+    assert content["peak"] == 4.0 and {point["mfu"] for axis in content["curves"].values() for point in axis} == {0.5}
+    found = cost._curves(dataclasses.replace(setting, device=torch.device("cpu")), {}, tmp_path / "cost.json")
+    assert [point["batch"] for point in found["batch"]] == [1, 4, 16, 64]
+
+
+def test_the_loader_is_measured_beside_the_step(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(feed, "SECONDS", 0.1)
+    monkeypatch.setattr(cost, "RUNS", {"vision/byol": "byol"})
+    monkeypatch.setattr(cost, "measure", lambda name, setting: {"speed": 1e12})
+    bench.main(["input", "--device", "cpu", "--out", str(tmp_path)])
+    (row,) = json.loads((tmp_path / "input.json").read_text())["rows"]
+    recipe = recipes.find("vision/byol")
+    assert row["unit"] == "images" and row["workers"] == recipe.loop.workers and row["loader"] > 1
+    assert row["step"] * cost.run_flops(recipe) == pytest.approx(1e12 * recipe.steps * recipe.batch)
+    assert f"{row['step']:,.1f}" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_every_base_recipes_loader_is_measured(tmp_path):
+    bench.main(["input", "--quick", "--out", str(tmp_path)])
+    rows = json.loads((tmp_path / "input.json").read_text())["rows"]
+    assert [row["recipe"] for row in rows] == list(cost.RUNS)
+    assert all(row["loader"] > 1 and row["step"] is None for row in rows)

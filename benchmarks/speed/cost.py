@@ -2,7 +2,8 @@
 """`pluri bench cost`: what a step costs over length, batch, depth and width, and what whole runs would cost.
 
 The curves are BERT's step, text/bert without next sentence prediction, with one of the four changed at a time; each
-point is measured in a process of its own, so that its memory is its own, too.
+point is measured in a process of its own, so that its memory is its own, too. On a GPU batches are larger, and the
+curve over them goes on until one does not fit. MFU is of the best peak that the whole run has seen.
 """
 
 import argparse
@@ -85,7 +86,10 @@ def _side(setting: Setting, point: dict[str, int]) -> Side:
 
 
 def measure(name: str, setting: Setting) -> dict[str, float]:
-    """FLOP/s, MFU, units a second and memory of pluri's side of a work. Raises RuntimeError where it ends or fails."""
+    """FLOP/s, those of the matmul peak meanwhile, units a second and memory of pluri's side of a work.
+
+    Raises: RuntimeError where it ends or fails.
+    """
     side = Remote(name, "ours", setting)
     try:
         side.ready()
@@ -100,11 +104,11 @@ def measure(name: str, setting: Setting) -> dict[str, float]:
     speeds = [side.flops[number] / seconds for number, seconds in zip(steps[WARMUP:], times[WARMUP:], strict=True)]
     rates = [side.sizes[number] / seconds for number, seconds in zip(steps[WARMUP:], times[WARMUP:], strict=True)]
     speed = statistics.median(speeds)
-    return {"speed": speed, "mfu": speed / max(peaks), "rate": statistics.median(rates), "memory": memory}
+    return {"speed": speed, "peak": max(peaks), "rate": statistics.median(rates), "memory": memory}
 
 
-def run_flops(recipe: Recipe) -> float:
-    """Of a whole run on rows of one length: all tokens that an item may have, 12 s of speech, an image."""
+def unit_flops(recipe: Recipe) -> float:
+    """Of a step, for each unit of a row: of as many tokens as an item may have, of 12 s of speech, of an image."""
     data = recipe.data
     if isinstance(data, TextDataConfig):
         length, size = data.longest, float(data.longest)
@@ -113,7 +117,12 @@ def run_flops(recipe: Recipe) -> float:
         length = int(size * 16_000)
     else:
         length, size = 1, 1.0
-    return recipe.steps * recipe.batch / size * step_flops(recipe, [length])
+    return step_flops(recipe, [length]) / size
+
+
+def run_flops(recipe: Recipe) -> float:
+    """Of a whole run."""
+    return recipe.steps * recipe.batch * unit_flops(recipe)
 
 
 def tokens_that_fit(curve: Sequence[dict[str, Any]], memory: float) -> tuple[float, float]:
@@ -129,21 +138,36 @@ def _memory(device: torch.device) -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
 
-def _curves(setting: Setting, file: Path) -> dict[str, list[dict[str, Any]]]:
+def write(content: dict[str, Any], file: Path) -> None:
+    """Writes what was measured so far, each MFU being of the best peak so far."""
+    rows = [row for curve in content["curves"].values() for row in curve] + list(content.get("runs", {}).values())
+    best = max((row["peak"] for row in rows), default=0.0)
+    for row in rows:
+        row["mfu"] = row["speed"] / best
+    file.write_text(json.dumps(content | {"peak": best}, indent=1) + "\n")
+
+
+def _curves(setting: Setting, content: dict[str, Any], file: Path) -> dict[str, list[dict[str, Any]]]:
+    """The points of each curve, also written into `content` and the file."""
     base, curves = (SMALL_BASE, SMALL_CURVES) if setting.small else (BASE, CURVES)
-    print(f"{'length':>7}{'batch':>7}{'depth':>7}{'width':>7}{'tokens/s':>11}{'MFU':>7}{'GiB':>7}")
+    base = {**base, "batch": setting.rows(base["batch"])}
+    grows = setting.device.type == "cuda" and not setting.small
+    print(f"{'length':>7}{'batch':>7}{'depth':>7}{'width':>7}{'tokens/s':>11}{'GiB':>7}")
     seen: dict[str, dict[str, Any] | None] = {}
     found: dict[str, list[dict[str, Any]]] = {}
     for axis, values in curves.items():
         found[axis] = []
-        for value in values:
-            point = {**base, axis: value}
+        waiting = [setting.rows(value) for value in values] if axis == "batch" else list(values)
+        while waiting:
+            point = {**base, axis: waiting.pop(0)}
             name = point_name(point)
             if name not in seen:
                 seen[name] = _point(point, setting)
             if row := seen[name]:
                 found[axis].append(row)
-            file.write_text(json.dumps({"setting": str(setting), "curves": found}, indent=1) + "\n")
+                if grows and axis == "batch" and not waiting:
+                    waiting.append(2 * point["batch"])
+            write(content | {"curves": found}, file)
     return found
 
 
@@ -155,7 +179,7 @@ def _point(point: dict[str, int], setting: Setting) -> dict[str, Any] | None:
     except RuntimeError as error:
         print(f"{start}  {error}", flush=True)
         return None
-    print(f"{start}{row['rate']:>11,.0f}{row['mfu']:>7.0%}{row['memory']:>7.1f}", flush=True)
+    print(f"{start}{row['rate']:>11,.0f}{row['memory']:>7.1f}", flush=True)
     return {**point, **row}
 
 
@@ -165,7 +189,7 @@ def _runs(setting: Setting) -> dict[str, dict[str, float]]:
         torch.cuda.get_device_name(setting.device) if setting.device.type == "cuda" else "this CPU, no GPU being here"
     )
     print(f"\nwhole runs on {where}; on 64 such devices, if nothing were lost between them")
-    print(f"{'recipe':<20}{'step of':<12}{'TFLOP/s':>9}{'MFU':>6}{'EFLOP':>8}{'days':>12}{'on 64':>10}")
+    print(f"{'recipe':<20}{'step of':<12}{'TFLOP/s':>9}{'EFLOP':>8}{'days':>12}{'on 64':>10}")
     found: dict[str, dict[str, float]] = {}
     for name, work_name in RUNS.items():
         try:
@@ -177,11 +201,20 @@ def _runs(setting: Setting) -> dict[str, dict[str, float]]:
         days = flops / row["speed"] / 86_400
         found[name] = {**row, "flops": flops, "days": days}
         print(
-            f"{name:<20}{work_name:<12}{row['speed'] / 1e12:>9.2f}{row['mfu']:>6.0%}{flops / 1e18:>8.1f}"
+            f"{name:<20}{work_name:<12}{row['speed'] / 1e12:>9.2f}{flops / 1e18:>8.1f}"
             f"{days:>12,.1f}{days / 64:>10,.1f}",
             flush=True,
         )
     return found
+
+
+def _print_shares(content: dict[str, Any]) -> None:
+    """MFU, known when all is measured."""
+    print("\nMFU, all at the best matmul peak of this run")
+    for axis, rows in content["curves"].items():
+        print(f"{axis:<12}" + ", ".join(f"{row[axis]}: {row['mfu']:.0%}" for row in rows))
+    for name, row in content.get("runs", {}).items():
+        print(f"{name:<20}{row['mfu']:.0%}")
 
 
 def _draw(curves: dict[str, list[dict[str, Any]]], path: Path) -> None:
@@ -210,10 +243,10 @@ def main(words: list[str]) -> None:
     setting = Setting(find_device(known.device), known.precision, known.quick, STEPS)
     known.out.mkdir(parents=True, exist_ok=True)
     file = known.out / FILE
-    curves = _curves(setting, file)
+    content: dict[str, Any] = {"setting": str(setting)}
+    content["curves"] = curves = _curves(setting, content, file)
     if not any(curves.values()):
         raise SystemExit("no point could be measured")
-    content: dict[str, Any] = {"setting": str(setting), "curves": curves}
     if len(curves["batch"]) > 1:
         slope, most = tokens_that_fit(curves["batch"], _memory(setting.device))
         at = curves["batch"][0]
@@ -224,5 +257,6 @@ def main(words: list[str]) -> None:
         content |= {"gib_per_1000_tokens": slope, "most_tokens": most}
     if not setting.small:  # the speed of small networks says nothing of the recipes'
         content["runs"] = _runs(setting)
-    file.write_text(json.dumps(content, indent=1) + "\n")
+    write(content, file)
+    _print_shares(content)
     _draw(curves, known.out / "cost.png")

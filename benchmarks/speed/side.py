@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ...ssl import memory
+from ...ssl import draw, memory
 from ...ssl.monitor import matmul_peak
 from ...ssl.objective import Objective
 from ...ssl.optim import OptimizerConfig, clipped_step
@@ -39,6 +39,7 @@ class Setting:
     precision: Precision
     small: bool  # 4 x 256 networks and short inputs
     steps: int  # how many different batches there are
+    compile: bool = False  # torch.compile each block of pluri's encoder
 
     def rows(self, count: int) -> int:
         """Rows of a batch: `count`, and on a GPU, which would else wait for the host's launches, 8 times it."""
@@ -60,6 +61,7 @@ class Side(NamedTuple):
     step: Callable[[int], None]  # does step number 0, 1, ...
     sizes: list[float]  # real units of each step: padding, and what is cut away, is not counted
     flops: list[float] = []  # of each step, as the mathematics needs them; only pluri's side says
+    ahead: int = 0  # steps for which its loader's workers may have made batches before they are asked for
 
 
 class Work(NamedTuple):
@@ -87,6 +89,11 @@ def small(recipe: Recipe) -> Recipe:
     return sized(recipe, 4, 256, 4)
 
 
+def keys(number: int, rows: int) -> Tensor:
+    """(rows,) int64: the keys of a batch's items, drawn at once, as the loader draws an epoch's."""
+    return draw.fold(torch.tensor(draw.key(0, number)), torch.arange(rows))
+
+
 def train_step(
     loss: Callable[[int], Tensor],
     model: nn.Module,
@@ -112,7 +119,14 @@ def train_step(
 def objective_step(
     loss: Callable[[int], Tensor], objective: Objective, config: OptimizerConfig, setting: Setting
 ) -> Callable[[int], None]:
-    """A whole training step as pluri's loop takes it."""
+    """The compute of a training step of pluri: what `loss` does (from rows in memory: collating, copying to the device,
+    the forward pass under autocast), backward, clipping and the optimiser's step, and what follows it (a teacher's).
+
+    Of what the loop does besides, it leaves out the loader and its workers, seeding dropout, the learning rate's
+    schedule, and sending the step's numbers to the host. The input pipeline is measured by `pluri bench input`.
+    """
+    if setting.compile:
+        objective.backbone.encoder.compile_blocks()
     optimizer = config.build(objective)
     trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
 
@@ -133,16 +147,18 @@ class Remote:
     def __init__(self, work: str, side: str, setting: Setting) -> None:
         words = [sys.executable, "-m", f"{__package__}.side", work, side, "--precision", setting.precision]
         words += ["--device", setting.device.type, "--steps", str(setting.steps)] + ["--small"] * setting.small
+        words += ["--compile"] * setting.compile
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, start_new_session=True
         )
         self.sizes: list[float] = []
         self.flops: list[float] = []
+        self.ahead = 0
 
     def ready(self) -> None:
         """Waits until the side is built. Raises RuntimeError with its last words if it cannot be."""
-        self.sizes, self.flops = self._read()
+        self.sizes, self.flops, self.ahead = self._read()
 
     def seconds(self, number: int) -> float:
         """How long the side takes for step `number`."""
@@ -157,9 +173,10 @@ class Remote:
         return self._ask("peak\n")
 
     def close(self) -> None:
-        """Ends the process."""
-        self.process.kill()
-        self.process.wait()
+        """Ends the process and those of its loader, which would else look for it only every five seconds."""
+        if self.process.returncode is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
         for stream in (self.process.stdin, self.process.stdout, self.log):
             assert stream is not None
             with contextlib.suppress(BrokenPipeError):
@@ -203,7 +220,7 @@ def _answer(side: Side, setting: Setting, out: Any) -> None:
         out.write(json.dumps(value) + "\n")
         out.flush()
 
-    say([side.sizes, side.flops])
+    say([side.sizes, side.flops, side.ahead])
     most = 0.0  # GiB
     for line in sys.stdin:
         if line == "memory\n":
@@ -220,6 +237,13 @@ def _answer(side: Side, setting: Setting, out: Any) -> None:
             say(time.perf_counter() - start)
 
 
+def full_precision() -> None:
+    """No TF32 in a GPU's fp32: torch's own setting allows it to convolutions and not to matrix products, and so to the
+    peers' extractors and not to pluri's, nor to the peak."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def main() -> None:
     """The answering end: builds the side that the words name."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -228,18 +252,22 @@ def main() -> None:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--steps", type=int, default=4)
     words = parser.parse_args()
     with os.fdopen(os.dup(1), "w") as out:
         os.dup2(2, 1)  # what libraries print must not mix with the answers
-        setting = Setting(torch.device(words.device), words.precision, words.small, words.steps)
+        setting = Setting(torch.device(words.device), words.precision, words.small, words.steps, words.compile)
         from .works import find
 
         work = find(words.work)
         torch.manual_seed(0)
         if words.side == "ours" and words.device == "cpu":
             memory.keep()  # as `train.fit` does
-        _answer(work.ours(setting) if words.side == "ours" else work.theirs(setting), setting, out)
+        side = work.ours(setting) if words.side == "ours" else work.theirs(setting)
+        if words.precision == "fp32":
+            full_precision()
+        _answer(side, setting, out)
 
 
 if __name__ == "__main__":

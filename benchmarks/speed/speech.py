@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from ...speech.frontend import frames
 from ...speech.recipes import mockingjay, wav2vec2
-from ...ssl import draw
 from ...ssl.data import Dataset, Epoch, Item, collate
 from ...ssl.recipe import Recipe
 from ..extract import states
 from .flops import encoder_flops, front_end_flops, step_flops
-from .side import Setting, Side, Work, objective_step, small, train_step
+from .side import Setting, Side, Work, keys, objective_step, small, train_step
 
 RATE = 16_000
 _SMALL: dict[str, Any] = {  # transformers' names for what `small` sets
@@ -47,8 +46,8 @@ def _train(recipe: Recipe, setting: Setting, batches: list[list[Tensor]]) -> Sid
     objective = recipe.build().to(setting.device).train()
 
     def loss(number: int) -> Tensor:
-        keys = [draw.key(0, number, row) for row in range(len(batches[number]))]
-        batch = collate([Item(clip) for clip in batches[number]], keys, ragged=True)
+        drawn = keys(number, len(batches[number])).tolist()
+        batch = collate([Item(clip) for clip in batches[number]], drawn, ragged=True)
         return objective(batch.to(setting.device))["loss"]
 
     step = objective_step(loss, objective, recipe.optimizer, setting)
@@ -199,6 +198,8 @@ def states_ours(setting: Setting) -> Side:
     """What `pluri extract` does but for the reading and writing of files."""
     recipe = small(wav2vec2()) if setting.small else wav2vec2()
     backbone = recipe.backbone().to(setting.device).eval()
+    if setting.compile:
+        backbone.encoder.compile_blocks()
     batches = _states_batches(setting)
     whole = dataclasses.replace(recipe.encoder, layer_drop=0.0)
     flops = []

@@ -12,12 +12,11 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch import Tensor, nn
 
-from ...ssl import draw
 from ...ssl.data import Item, collate
 from ...ssl.objectives.bert import BertConfig
 from ...text.recipes import bert
 from .flops import step_flops
-from .side import Setting, Side, Work, objective_step, sized, small, train_step
+from .side import Setting, Side, Work, keys, objective_step, sized, small, train_step
 
 CLS, SEP, MASK, VOCABULARY = 101, 102, 103, 30522  # BERT's own
 
@@ -67,8 +66,8 @@ def ours(setting: Setting, longest: int, rows: int, large: bool) -> Side:
 
     def loss(number: int) -> Tensor:
         items = [Item(torch.tensor(ids)) for ids in batches[number]]
-        keys = [draw.key(0, number, row) for row in range(len(items))]
-        return objective(collate(items, keys, ragged=True).to(setting.device))["loss"]
+        drawn = keys(number, len(items)).tolist()
+        return objective(collate(items, drawn, ragged=True).to(setting.device))["loss"]
 
     flops = [step_flops(recipe, [len(ids) for ids in batch]) for batch in batches]
     step = objective_step(loss, objective, recipe.optimizer, setting)

@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps of BYOL and VICReg on a ViT-Tiny/4 at 32 pixels beside lightly: from uint8 images to updated weights."""
+"""Steps of BYOL and VICReg on a ViT-Tiny/4 at 32 pixels beside lightly: from uint8 images to updated weights.
+
+pluri draws its views on the device; lightly's are drawn by its loader, which is a part of its step. On a GPU that
+loader has workers, so its steps are measured in a row, from when they use what is made meanwhile, and its process has
+ended before pluri's first step.
+"""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...ssl import draw
 from ...ssl.objective import Batch
 from ...ssl.objectives.byol import ByolConfig
 from ...ssl.objectives.vicreg import VicregConfig
@@ -16,9 +21,12 @@ from ...vision.augment import ImageViewsConfig
 from ...vision.frontend import PatchFrontEndConfig
 from ...vision.recipes import byol, vit
 from .flops import step_flops
-from .side import Setting, Side, Work, train_step
+from .side import Setting, Side, Work, keys, train_step
 
 SIZE, PATCH, WIDTH = 32, 4, 192
+# lightly's loader: workers would share the cores of a CPU with the step; a GPU wants to be fed while it works.
+WORKERS = {"cpu": 0, "cuda": 8}
+PREFETCH = 2  # batches that each of torch's workers makes ahead, unless told otherwise
 
 
 def _images(setting: Setting) -> np.ndarray:
@@ -34,10 +42,12 @@ def _ours(setting: Setting, config: ByolConfig | VicregConfig) -> Side:
     objective = recipe.build().to(setting.device).train()
     images = torch.from_numpy(_images(setting)).permute(0, 1, 4, 2, 3).contiguous()  # (steps, B, C, H, W)
     rows = images.shape[1]
+    batches = [Batch(some, None, keys(number, rows)) for number, some in enumerate(images)]
+    if setting.compile:
+        objective.backbone.encoder.compile_blocks()
 
     def loss(number: int) -> Tensor:
-        keys = torch.tensor([draw.key(0, number, row) for row in range(rows)])
-        return objective(Batch(images[number], None, keys).to(setting.device))["loss"]
+        return objective(batches[number].to(setting.device))["loss"]
 
     optimizer = torch.optim.SGD([p for p in objective.parameters() if p.requires_grad], lr=0.06)
     step = train_step(loss, objective, optimizer, None, setting)
@@ -113,19 +123,35 @@ def _theirs(setting: Setting, method: str) -> Side:
 
     images = _images(setting)
     rows = images.shape[1]
-    # Workers would share the cores of a CPU with the step; a GPU wants to be fed while it works.
-    workers = 0 if setting.device.type == "cpu" else 8
+    workers = WORKERS[setting.device.type]
     pictures = Pictures(images.reshape(-1, *images.shape[2:]), transform)
     # One epoch for all steps, so that workers are started once, before the first.
     many = torch.utils.data.RandomSampler(pictures, replacement=True, num_samples=100_000 * rows)
-    views = iter(torch.utils.data.DataLoader(pictures, rows, sampler=many, num_workers=workers))
+    loader = torch.utils.data.DataLoader(
+        pictures, rows, sampler=many, num_workers=workers, prefetch_factor=PREFETCH if workers else None
+    )
+    views = iter(loader)
 
     def loss(number: int) -> Tensor:
         first, second = next(views)[:2]
         return compare(first.to(setting.device), second.to(setting.device))
 
     optimizer = torch.optim.SGD(model.parameters(), lr=0.06)
-    return Side(train_step(loss, model, optimizer, None, setting), [float(rows)] * setting.steps)
+    return fed(train_step(loss, model, optimizer, None, setting), rows, workers, setting.steps)
+
+
+def fed(step: Callable[[int], None], rows: int, workers: int, steps: int) -> Side:
+    """A side whose step takes its batch of `rows` images from a loader with so many workers.
+
+    They all work on one batch each and hand them over at about the same time, so that many steps are measured as one.
+    """
+    together = max(1, workers)
+
+    def several(number: int) -> None:
+        for _ in range(together):
+            step(number)
+
+    return Side(several, [float(rows * together)] * steps, ahead=PREFETCH if workers else 0)
 
 
 def byol_lightly(setting: Setting) -> Side:
