@@ -19,13 +19,15 @@ from torch import Tensor
 
 from ..speech.corpus import AudioDataConfig
 from ..ssl import memory
-from ..ssl.data import Dataset, Epoch, Item, Loaded, Loader
+from ..ssl.data import Dataset, Epoch, Item, Loader
 from ..ssl.encoder import Backbone, Encoded
+from ..ssl.packing import Rows
 from ..ssl.parallel import find_device
 from ..ssl.positions import LearnedPositionsConfig, SinusoidalPositionsConfig
 from ..vision.images import ImageDataConfig
 from .encoders import load, modality, pixel_shape, text_tokenizer
-from .features import COST, check_layer
+from .features import COST, check_layer, good_records
+from .host import behind
 from .labelled import Texts
 
 AHEAD = 64  # files that may wait to be written
@@ -59,34 +61,28 @@ def states(
     if device.type == "cpu":
         memory.keep()
     loader = Loader(dataset=data, batch=COST[data.unit], seed=0, workers=workers, pin=device.type == "cuda")
-    for loaded in loader.all():
-        if bad is not None:
-            bad += loaded.bad
-        if loaded.batch is None:
-            continue
-        batch = loaded.batch.to(device)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            encoded = backbone(batch.inputs, batch.lengths, layers=layer != -1)
-        for record, rows in zip(_good(loaded, data), split(encoded, layer), strict=True):
-            yield States(record, rows.numpy())
+
+    def encoded() -> Iterator[tuple[tuple[list[np.ndarray], Rows], list[Tensor]]]:
+        for loaded in loader.all():
+            if bad is not None:
+                bad.extend(loaded.bad)
+            if loaded.batch is None:
+                continue
+            batch = loaded.batch.to(device)
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+                out = backbone(batch.inputs, batch.lengths, layers=layer != -1)
+            yield (good_records(loaded, data), out.rows), _chosen(out, layer)
+
+    for (records, rows), layers in behind(encoded()):
+        for record, start, end in zip(records, rows.starts[:-1], rows.starts[1:], strict=True):
+            yield States(record, torch.stack([x[start:end] for x in layers]).float().numpy())
 
 
-def _good(loaded: Loaded, data: Dataset) -> list[np.ndarray]:
-    failed = {name for name, _ in loaded.bad}
-    return [record for record in loaded.source.records if data.name(record) not in failed]
-
-
-def split(encoded: Encoded, layer: int | None) -> list[Tensor]:
-    """The chosen layers of a batch, row by row: (L, T, D) float32 on the CPU, without padding."""
+def _chosen(encoded: Encoded, layer: int | None) -> list[Tensor]:
+    """The chosen layers of a batch, (N, D) each."""
     if layer is None:
-        chosen = encoded.packed_layers
-    else:
-        chosen = [encoded.packed if layer == -1 else encoded.packed_layers[layer]]
-    if chosen[0].is_cuda:
-        chosen = [x.float().cpu() for x in chosen]
-    rows = encoded.rows
-    spans = zip(rows.starts[:-1], rows.starts[1:], strict=True)
-    return [torch.stack([x[start:end] for x in chosen]).float() for start, end in spans]
+        return encoded.packed_layers
+    return [encoded.packed if layer == -1 else encoded.packed_layers[layer]]
 
 
 class _Rest(Dataset):

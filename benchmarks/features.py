@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """One vector for each item of a dataset, from a frozen encoder."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from ..ssl.data import Loader
+from ..ssl.data import Dataset, Loaded, Loader
 from ..ssl.encoder import Backbone, Encoded
 from ..ssl.parallel import find_device
+from .host import behind
 from .labelled import Labelled
 
 COST = {"tokens": 8192.0, "seconds": 60.0, "images": 256.0}  # of a batch
@@ -35,26 +39,47 @@ def vectors(backbone: Backbone, data: Labelled, pool: Literal["mean", "first"] =
     check_layer(backbone, layer)
     device = find_device("auto")
     backbone.to(device).eval()
-    # A GPU waits for nothing but the data; on a CPU another process would take what the encoder computes with.
-    loader = Loader(dataset=data, batch=COST[data.unit], seed=0, workers=2 if device.type == "cuda" else 0)
+    # A GPU waits for nothing but the data; on a CPU more processes would take what the encoder computes with.
+    gpu = device.type == "cuda"
+    loader = Loader(dataset=data, batch=COST[data.unit], seed=0, workers=2 if gpu else 0, pin=gpu)
+    batches = loader.all() if gpu else _ahead(loader.all())
     place = {int(record[0]): i for i, record in enumerate(data.records)}
     found: dict[int, tuple[np.ndarray, int]] = {}
     bad: list[tuple[str, str]] = []
-    for loaded in loader.all():
-        bad += loaded.bad
-        if loaded.batch is None:
-            continue
-        encoded = backbone(loaded.batch.inputs.to(device), loaded.batch.lengths, layers=layer >= 0)
-        x = layer_of(encoded, layer).pooled(pool).float().cpu().numpy()
-        failed = {name for name, _ in loaded.bad}
-        good = [record for record in loaded.source.records if data.name(record) not in failed]
-        for record, row, label in zip(good, x, loaded.batch.extras["label"].tolist(), strict=True):
+
+    def pooled() -> Iterator[tuple[tuple[list[np.ndarray], list[int]], list[Tensor]]]:
+        for loaded in batches:
+            bad.extend(loaded.bad)
+            if loaded.batch is None:
+                continue
+            inputs = loaded.batch.inputs.to(device, non_blocking=True)
+            encoded = backbone(inputs, loaded.batch.lengths, layers=layer >= 0)
+            known = good_records(loaded, data), loaded.batch.extras["label"].tolist()
+            yield known, [layer_of(encoded, layer).pooled(pool).float()]
+
+    for (records, labels), (x,) in behind(pooled()):
+        for record, row, label in zip(records, x.numpy().copy(), labels, strict=True):
             found[place[int(record[0])]] = row, label
     backbone.to("cpu")  # whoever handed it over goes on with it as it was
     if not found:
         raise ValueError(f"no item can be read; the first: {': '.join(bad[0])}")
     rows = [found[i] for i in sorted(found)]
     return Vectors(np.stack([row for row, _ in rows]), np.array([label for _, label in rows]), bad)
+
+
+def _ahead(batches: Iterator[Loaded]) -> Iterator[Loaded]:
+    """The same batches; the next is read in a thread while one is worked on."""
+    with ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(next, batches, None)
+        while (loaded := reading.result()) is not None:
+            reading = reader.submit(next, batches, None)
+            yield loaded
+
+
+def good_records(loaded: Loaded, data: Dataset) -> list[np.ndarray]:
+    """The records of the items that could be read, as they stand in the batch."""
+    failed = {name for name, _ in loaded.bad}
+    return [record for record in loaded.source.records if data.name(record) not in failed]
 
 
 def check_layer(backbone: Backbone, layer: int) -> None:

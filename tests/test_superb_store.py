@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The feature store gives what the encoder gives, is filled once, and goes on after a fill that was cut off."""
 
+import contextlib
 import fcntl
 import json
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import torch
 from pluri.benchmarks.encoders import load
 from pluri.benchmarks.superb import store as module
 from pluri.benchmarks.superb.clips import Clips, batches
-from pluri.benchmarks.superb.featurizer import FeaturizerConfig
+from pluri.benchmarks.superb.featurizer import FeaturizerConfig, hop
 from pluri.benchmarks.superb.states import Online, Reading
 from pluri.benchmarks.superb.store import Beside, Store, StoreConfig, estimate, open_states, remove
 from pluri.benchmarks.superb.utterances import Utterance
@@ -124,6 +126,80 @@ def test_a_fill_that_was_cut_off_ends_with_the_same_bytes_and_repeats_no_finishe
     numbers = list(range(len(clips)))
     assert torch.equal(again.read(numbers).x, whole.read(numbers).x)
     assert np.array_equal(again.index, whole.index) and len(batches(clips, 2.0)) > 2
+
+
+def test_a_batch_is_written_while_the_next_is_encoded(folder, backbone, tmp_path, monkeypatch):
+    clips, store = clips_of(folder), Store(tmp_path, clips_of(folder), reading(backbone, True), "fp16")
+    through, write, begun = Reading.__call__, Store._write, [threading.Event() for _ in range(len(clips) + 1)]
+    encoded, written, waiting = [], [], []
+
+    def encode(self, waves):
+        begun[len(encoded)].set()
+        encoded.append(len(waves))
+        waiting.append(len(encoded) - len(written))
+        return through(self, waves)
+
+    def late(self, file, sent, numbers, spans):
+        if len(written) + 1 < len(batches(clips, 2.0)):  # no batch follows the last
+            assert begun[len(written) + 1].wait(20), "the next batch is not encoded before this one is written"
+        assert (self.index[numbers, 1] == 0).all()
+        write(self, file, sent, numbers, spans)
+        written.append(numbers)
+
+    monkeypatch.setattr(Reading, "__call__", encode)
+    monkeypatch.setattr(Store, "_write", late)
+    store.fill(2.0, 2, print)
+    assert written == batches(clips, 2.0) and store.missing == 0
+    assert len(written) > 3 and max(waiting) == 2  # one is encoded while one is written
+
+
+@pytest.mark.parametrize("where", ["within", "after"])
+@pytest.mark.parametrize("which", [1, -1])
+def test_a_write_that_fails_is_an_error_and_marks_nothing_as_done(
+    folder, backbone, tmp_path, monkeypatch, where, which
+):
+    clips, read = clips_of(folder), reading(backbone, False)
+    whole, store = (Store(tmp_path / name, clips, read, "fp16") for name in ("whole", "cut"))
+    whole.fill(2.0, 2, print)
+    order, write, done = batches(clips, 2.0), Store._write, []
+
+    def broken(self, file, sent, numbers, spans):
+        if numbers != order[which]:
+            write(self, file, sent, numbers, spans)
+            return done.extend(numbers)
+        content = sent.read()[0].numpy().tobytes()
+        file.write(content[: len(content) // 3] if where == "within" else content)
+        file.flush()
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Store, "_write", broken)
+    with pytest.raises(OSError, match="No space left"):
+        store.fill(2.0, 2, print)
+    assert np.flatnonzero(store.index[:, 1]).tolist() == sorted(done) and store.missing == len(clips) - len(done)
+    monkeypatch.setattr(Store, "_write", write)
+    again = Store(tmp_path / "cut", clips, read, "fp16")
+    assert again.lost == 0
+    again.fill(2.0, 2, print)
+    files = [(tmp_path / name / "states.bin").read_bytes() for name in ("whole", "cut")]
+    assert files[0] == files[1] and np.array_equal(again.index, whole.index)
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_an_encoder_is_read_and_its_clips_are_cut_without_waiting_for_its_device(monkeypatch, pooled):
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *args: False)  # meta has no autocast
+    read = reading(load("mel"), pooled)
+    waves = [0.1 * torch.randn(n, generator=torch.Generator().manual_seed(n)) for n in (16000, 8000, 4900)]
+    x, lengths = read(waves)
+    alone = [read.backbone(wave[None]).packed_layers for wave in waves]
+    used = [round(len(wave) / hop(read.backbone.front_end)) for wave in waves]
+    assert [len(layers[0]) - count for count, layers in zip(used, alone, strict=True)] == [1, 1, 0]
+    for part, count, layers in zip(x.split(lengths), used, alone, strict=True):
+        wanted = torch.stack([layer[:count].detach() for layer in layers], 1)
+        torch.testing.assert_close(part, wanted.mean(0, keepdim=True) if pooled else wanted, atol=2e-5, rtol=2e-5)
+    read.backbone.to("meta")  # a tensor without data that is asked for a number, or for such a shape, is an error
+    there = read(waves)
+    assert there.x.is_meta and there.x.shape == x.shape and there.lengths == lengths
 
 
 def test_a_filled_store_is_found_again_and_other_settings_get_another(folder, backbone, tmp_path):

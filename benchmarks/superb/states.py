@@ -19,6 +19,7 @@ from ...ssl.config import to_dict
 from ...ssl.encoder import Backbone
 from ...ssl.packing import Rows
 from ..encoders import Start, fingerprint, modality, settings_of
+from ..host import Sent, send, to_device
 from .clips import Clips, batches, loaded, pad, read_or_why
 from .featurizer import FeaturizerConfig, frames, hop, normalized
 
@@ -62,21 +63,21 @@ class Reading:
 
     @torch.inference_mode()
     def __call__(self, waves: Sequence[Tensor]) -> Frames:
-        """The states of waveforms (S,), on the CPU."""
+        """The states of waveforms (S,), on the encoder's device, which is not waited for."""
         self.backbone.eval()
         # Raw features have no parameters, but buffers.
         device = next((x.device for x in (*self.backbone.parameters(), *self.backbone.buffers())), torch.device("cpu"))
         inputs, lengths = pad(waves)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-            encoded = self.backbone(inputs.to(device), lengths)
+            encoded = self.backbone(to_device(inputs, device), lengths)
         x = torch.stack([encoded.packed_layers[layer].float() for layer in self.layers], dim=1)  # (N, L, D)
         x, rows = _cut(x, encoded.rows, hop(self.backbone.front_end), lengths.tolist())
         if self.normalize:
             x = normalized(x)
         if self.pooled:
             mean = rows.mean(x.flatten(1)).unflatten(1, x.shape[1:])  # (B, L, D)
-            return Frames(mean.cpu(), [1] * len(waves))
-        return Frames(x.cpu(), rows.lengths)
+            return Frames(mean, [1] * len(waves))
+        return Frames(x, rows.lengths)
 
 
 def _cut(x: Tensor, rows: Rows, hop: int, samples: list[int]) -> tuple[Tensor, Rows]:
@@ -84,8 +85,8 @@ def _cut(x: Tensor, rows: Rows, hop: int, samples: list[int]) -> tuple[Tensor, R
     kept = [frames(count, hop, have) for count, have in zip(samples, rows.lengths, strict=True)]
     if kept == rows.lengths:
         return x, rows
-    last = torch.tensor(kept, device=x.device)[rows.row]
-    return x[rows.position < last], Rows(kept, max(kept), x.device)
+    parts = [part[:count] for part, count in zip(x.split(rows.lengths), kept, strict=True)]
+    return torch.cat(parts), Rows(kept, max(kept), x.device)
 
 
 class States(ABC):
@@ -118,7 +119,7 @@ class Online(States):
         """As `States.read`. Raises ValueError for a clip that cannot be decoded."""
         wanted = sorted(set(numbers))
         part = _Some(self.clips, wanted)
-        found: dict[int, Tensor] = {}
+        sent: list[tuple[list[int], list[int], Sent]] = []
         for batch in batches(part, self.seconds):
             waves = []
             for number in batch:
@@ -127,7 +128,10 @@ class Online(States):
                     raise ValueError(f"{part.name(number)}: {wave}; mend it or take it out of the data")
                 waves.append(wave)
             x, lengths = self.reading(waves)
-            x = one_layer(x, place)
+            sent.append((batch, lengths, send([one_layer(x, place)])))
+        found: dict[int, Tensor] = {}
+        for batch, lengths, states in sent:
+            (x,) = states.read()
             found.update(zip((wanted[number] for number in batch), x.split(lengths), strict=True))
         chosen = [found[number] for number in numbers]
         return Frames(torch.cat(chosen), [len(x) for x in chosen])

@@ -14,6 +14,8 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from io import BufferedRandom
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
@@ -22,6 +24,7 @@ import torch
 from torch import Tensor
 
 from ...ssl.config import Config
+from ..host import Sent, send
 from .clips import Clips, batches, loaded
 from .featurizer import hop
 from .states import Frames, Online, Reading, States, one_layer
@@ -125,30 +128,41 @@ class Store(States):
         """The first frame behind all that is listed."""
         return int((self.index[:, 0] + self.index[:, 1].clip(0)).max(initial=0))
 
-    def _encode(self, todo: list[list[int]], file: IO[bytes], threads: int, say: Callable[[str], None]) -> None:
+    def _encode(self, todo: list[list[int]], file: BufferedRandom, threads: int, say: Callable[[str], None]) -> None:
+        """Encodes batches; each is written in a thread while the next is encoded, and before the one after that."""
         end, done, said = self._end(), len(self.clips) - self.missing, time.monotonic()
-        for batch, waves in loaded(self.clips, todo, threads):
-            good = [number for number, wave in zip(batch, waves, strict=True) if not isinstance(wave, str)]
-            for number, why in zip(batch, waves, strict=True):
-                if isinstance(why, str) and self.index[number, 1] == 0:
-                    self._leave_out(number, why)
-            if good:
-                x, lengths = self.reading([wave for wave in waves if not isinstance(wave, str)])
-                self._check(x)
-                file.write(x.to(self.dtype).view(_bits(self.dtype)).numpy().tobytes())
-                file.flush()
-                starts = end + np.cumsum([0, *lengths])
-                self.index[good] = np.stack([starts[:-1], lengths], axis=1)
-                end = int(starts[-1])
-            done += len(batch)
-            if time.monotonic() - said > _EVERY:
-                said = time.monotonic()
-                say(f"store: {min(done, len(self.clips))} of {len(self.clips)} clips encoded")
+        writing: Future[None] | None = None
+        with ThreadPoolExecutor(1) as writer:  # leaving it, by an error too, waits for what is being written
+            for batch, waves in loaded(self.clips, todo, threads):
+                good = [number for number, wave in zip(batch, waves, strict=True) if not isinstance(wave, str)]
+                for number, why in zip(batch, waves, strict=True):
+                    if isinstance(why, str) and self.index[number, 1] == 0:
+                        self._leave_out(number, why)
+                if good:
+                    x, lengths = self.reading([wave for wave in waves if not isinstance(wave, str)])
+                    sent = send([x.to(self.dtype).view(_bits(self.dtype)), x.abs().max()])
+                    if writing is not None:
+                        writing.result()
+                    starts = end + np.cumsum([0, *lengths])
+                    spans = np.stack([starts[:-1], lengths], axis=1)
+                    writing = writer.submit(self._write, file, sent, good, spans)
+                    end = int(starts[-1])
+                done += len(batch)
+                if time.monotonic() - said > _EVERY:
+                    said = time.monotonic()
+                    say(f"store: {min(done, len(self.clips))} of {len(self.clips)} clips encoded")
+        if writing is not None:
+            writing.result()
 
-    def _check(self, x: Tensor) -> None:
-        most = float(x.abs().max())
+    def _write(self, file: BufferedRandom, sent: Sent, numbers: list[int], spans: np.ndarray) -> None:
+        """Writes the states of a batch, and then lists its clips."""
+        bits, reach = sent.read()
+        most = float(reach)
         if not most <= torch.finfo(self.dtype).max:
             raise ValueError(f"states reach {most:.3g}, which {self.dtype} cannot hold: set --store.dtype bf16")
+        file.write(bits.numpy().data)
+        file.flush()
+        self.index[numbers] = spans
 
     def _leave_out(self, number: int, why: str) -> None:
         with (self.folder / "bad_items.jsonl").open("a") as rows:
