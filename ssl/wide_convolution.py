@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A wide grouped convolution by Fourier transforms, for a CPU: a twentieth of the direct one's products.
+"""A wide grouped convolution by Fourier transforms, for a CPU: a twentieth of the direct one's operations.
 
 Shape letters: S positions, D width, G groups, C = D / G channels of a group, K taps, N length of a transform, M blocks.
 """
