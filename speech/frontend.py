@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from ..ssl.dropout import Dropout
 from ..ssl.encoder import FrontEnd, FrontEndConfig, Units
+from ..ssl.linear import Linear
 from .corpus import AudioDataset
 
 KERNELS = (10, 3, 3, 3, 3, 2, 2)
@@ -209,7 +210,7 @@ class WaveFrontEnd(FrontEnd):
         self.group_weight = nn.Parameter(torch.ones(config.channels)) if grouped else None
         self.group_bias = nn.Parameter(torch.zeros(config.channels)) if grouped else None
         self.norm = nn.LayerNorm(config.channels)
-        self.project = nn.Linear(config.channels, config.width)
+        self.project = Linear(config.channels, config.width)
         self.dropout = Dropout(config.dropout)
 
     def unit_lengths(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ssl.encoder import FrontEnd, FrontEndConfig, Units
+from ..ssl.linear import Linear
 from .corpus import AudioDataset
 from .features import FeaturesConfig
 
@@ -43,7 +44,7 @@ class SpectrumFrontEnd(FrontEnd):
         self.width = config.width
         self.stack = config.stack
         self.unit_width = config.features.width * config.stack
-        self.project = nn.Linear(self.unit_width, config.width)
+        self.project = Linear(self.unit_width, config.width)
         nn.init.normal_(self.project.weight, std=0.02)
         nn.init.zeros_(self.project.bias)
 

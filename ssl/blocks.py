@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from .attention import Attend
 from .config import Config
 from .dropout import Dropout
+from .linear import Linear, linear_gelu
 from .packing import Rows
 from .positions import LearnedPositionsConfig, PositionsConfig, RotaryPositionsConfig
 
@@ -81,8 +82,8 @@ class Attention(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.heads = config.heads
-        self.qkv = nn.Linear(config.width, 3 * config.width, bias=config.bias)  # rows: queries, keys, values
-        self.out = nn.Linear(config.width, config.width, bias=config.bias)
+        self.qkv = Linear(config.width, 3 * config.width, bias=config.bias)  # rows: queries, keys, values
+        self.out = Linear(config.width, config.width, bias=config.bias)
 
     def forward(self, x: Tensor, attend: Attend, wanted: Tensor | None = None) -> Tensor:
         query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(1)  # each (N, H, D / H)
@@ -95,13 +96,17 @@ class MLP(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.up = nn.Linear(config.width, config.hidden, bias=config.bias)
-        self.down = nn.Linear(config.hidden, config.width, bias=config.bias)
+        self.up = Linear(config.width, config.hidden, bias=config.bias)
+        self.down = Linear(config.hidden, config.width, bias=config.bias)
         self.approximate = "tanh" if config.mlp == "gelu_tanh" else "none"
         self.dropout = Dropout(config.mlp_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(self.dropout(F.gelu(self.up(x), approximate=self.approximate)))
+        if self.approximate == "none":
+            hidden = linear_gelu(x, self.up.weight, self.up.bias)
+        else:
+            hidden = F.gelu(self.up(x), approximate=self.approximate)
+        return self.down(self.dropout(hidden))
 
 
 class GatedMLP(nn.Module):
@@ -109,8 +114,8 @@ class GatedMLP(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.up = nn.Linear(config.width, 2 * config.hidden, bias=config.bias)  # rows: gate, value
-        self.down = nn.Linear(config.hidden, config.width, bias=config.bias)
+        self.up = Linear(config.width, 2 * config.hidden, bias=config.bias)  # rows: gate, value
+        self.down = Linear(config.hidden, config.width, bias=config.bias)
         self.dropout = Dropout(config.mlp_dropout)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ class LearnedPositions(Positions):
 
     def forward(self, x: Tensor, rows: Rows, position: Tensor) -> Tensor:
         _check_length(rows, len(self.table))
-        return x + self.table[position].to(x.dtype)
+        return x + F.embedding(position, self.table).to(x.dtype)
 
     def turn(self, attend: Attend, position: Tensor) -> Attend:
         return attend
@@ -107,7 +107,7 @@ class SinusoidalPositions(Positions):
 
     def forward(self, x: Tensor, rows: Rows, position: Tensor) -> Tensor:
         _check_length(rows, len(self.table))
-        return x + self.table[position].to(x.dtype)
+        return x + F.embedding(position, self.table).to(x.dtype)
 
     def turn(self, attend: Attend, position: Tensor) -> Attend:
         return attend

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from .. import draw, masking
 from ..encoder import Backbone, IdFrontEnd
+from ..linear import Linear
 from ..objective import Batch, Objective, ObjectiveConfig
 
 
@@ -48,7 +49,7 @@ class Bert(Objective):
         self.table = backbone.front_end.table
         self.vocabulary = backbone.front_end.vocabulary
         width, size = backbone.encoder.config.width, self.vocabulary.size
-        self.transform = nn.Linear(width, width)
+        self.transform = Linear(width, width)
         self.transform_norm = nn.LayerNorm(width, eps=1e-12)
         self.bias = nn.Parameter(torch.zeros(size))
         self.pooler = nn.Linear(width, width) if config.next_sentence else None

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .. import draw, masking
 from ..encoder import Backbone, IdFrontEnd
+from ..linear import Linear
 from ..objective import Batch, Objective, ObjectiveConfig
 
 
@@ -43,9 +44,7 @@ class Mockingjay(Objective):
         self.config = config
         width = backbone.encoder.config.width
         norm = nn.LayerNorm(width, eps=1e-12)
-        self.head = nn.Sequential(
-            nn.Linear(width, width), nn.GELU(), norm, nn.Linear(width, backbone.front_end.unit_width)
-        )
+        self.head = nn.Sequential(Linear(width, width), nn.GELU(), norm, Linear(width, backbone.front_end.unit_width))
         for layer in self.head:
             if isinstance(layer, nn.Linear):
                 nn.init.normal_(layer.weight, std=0.02)

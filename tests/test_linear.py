@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The linear layer by oneDNN equals torch's in float64, with every gradient, and steps aside where it is of no use."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pluri.ssl import linear as module
+from pluri.ssl.linear import Linear, linear, linear_gelu
+
+SHAPES = [(512, 192, 192), (2001, 768, 3072), (1499, 3072, 768), (8320, 192, 576), (513, 200, 333)]
+
+
+def drawn(rows: int, before: int, after: int) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(rows)
+    x = torch.randn(rows, before, generator=generator)
+    weight = torch.randn(after, before, generator=generator) * before**-0.5
+    return x, weight, torch.randn(after, generator=generator)
+
+
+def off(got: Tensor, wanted: Tensor) -> float:
+    return ((got.double() - wanted).abs().max() / wanted.abs().max()).item()
+
+
+@pytest.fixture
+def products(monkeypatch):
+    """How often oneDNN was called."""
+    calls = []
+
+    def counted(*args, real=module._product):
+        calls.append(args)
+        return real(*args)
+
+    monkeypatch.setattr(module, "_product", counted)
+    return calls
+
+
+needs_onednn = pytest.mark.skipif(not module._available(), reason="this torch has no MKL or no oneDNN")
+
+
+@needs_onednn
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("biased", [True, False])
+def test_it_is_the_layer_in_float64_with_every_gradient(shape, biased, products):
+    x, weight, bias = drawn(*shape)
+    given = (x, weight, bias) if biased else (x, weight)
+    exact = [t.double().requires_grad_() for t in given]
+    wanted = F.linear(*exact)
+    direction = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(1))
+    slopes = torch.autograd.grad(wanted, exact, direction.double())
+
+    ours = [t.requires_grad_() for t in given]
+    got = linear(*ours)
+    got_slopes = torch.autograd.grad(got, ours, direction)
+    assert off(got, wanted) < 2e-6
+    assert all(off(a, b) < 2e-6 and a.shape == b.shape for a, b in zip(got_slopes, slopes, strict=True))
+    assert len(products) == 2  # forward, and the gradient of the input
+    with torch.no_grad():
+        assert torch.equal(linear(*ours), got)
+
+
+@needs_onednn
+def test_only_the_gradients_that_are_asked_for_are_made(products):
+    x, weight, bias = drawn(*SHAPES[0])
+    linear(x, weight.requires_grad_(), bias).sum().backward()
+    assert len(products) == 1 and weight.grad is not None and bias.grad is None
+    linear(x.requires_grad_(), weight.detach(), bias).sum().backward()
+    assert off(x.grad, weight.double().sum(0).expand(x.shape)) < 1e-5
+
+
+@needs_onednn
+@pytest.mark.parametrize("turned", ["rows", "expanded", "batched"])
+def test_any_layout_of_input_and_gradient_will_do(turned):
+    x, weight, bias = drawn(*SHAPES[0])
+    if turned == "rows":
+        x = torch.randn(x.shape[1], len(x)).T
+    if turned == "batched":
+        x = x.view(4, 128, -1)
+    x.requires_grad_()
+    got = linear(x, weight, bias)
+    direction = torch.randn(()).expand(got.shape) if turned == "expanded" else torch.randn(got.shape[::-1]).mT
+    if turned == "batched":
+        direction = torch.randn(got.shape)
+    (slope,) = torch.autograd.grad(got, x, direction)
+    assert off(got, F.linear(x.double(), weight.double(), bias.double())) < 2e-6
+    assert off(slope, direction.double() @ weight.double()) < 2e-6
+
+
+@needs_onednn
+def test_a_gradient_of_a_gradient_is_torchs():
+    x, weight, bias = (t.requires_grad_() for t in drawn(*SHAPES[0]))
+    penalties = []
+    for layer in (linear, F.linear):
+        (slope,) = torch.autograd.grad(layer(x, weight, bias).square().sum(), x, create_graph=True)
+        penalties.append(torch.autograd.grad(slope.square().sum(), (x, weight)))
+    assert all(off(ours, theirs.double()) < 1e-5 for ours, theirs in zip(*penalties, strict=True))
+
+
+@needs_onednn
+def test_gelu_is_the_exact_one_and_the_same_with_gradients_and_without(products):
+    x, weight, bias = drawn(*SHAPES[1])
+    x[0] *= 20.0  # far tails
+    wanted = F.gelu(F.linear(x.double(), weight.double(), bias.double()))
+    with torch.no_grad():
+        alone = linear_gelu(x, weight, bias)
+    assert products[-1][-1] == "gelu"
+    assert off(alone, wanted) < 2e-6 and off(linear_gelu(x, weight.requires_grad_(), bias), wanted) < 2e-6
+
+
+@needs_onednn
+def test_in_bfloat16_gelu_in_the_product_is_nearer_than_after_it():
+    x, weight, bias = drawn(*SHAPES[1])
+    wanted = F.gelu(F.linear(x.bfloat16().double(), weight.bfloat16().double(), bias.bfloat16().double()))
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        got, after = linear_gelu(x, weight, bias), F.gelu(F.linear(x, weight, bias))
+    assert got.dtype == after.dtype == torch.bfloat16
+    assert (got - wanted).abs().mean() < (after - wanted).abs().mean()
+
+
+@pytest.mark.parametrize("case", ["few rows", "narrow", "double", "bf16", "part of a weight", "no rows", "meta"])
+def test_elsewhere_it_is_torchs_own_layer(case, products):
+    x, weight, bias = drawn(*SHAPES[0])
+    if case == "few rows":
+        x = x[:100]
+    if case == "no rows":
+        x = x[:0]
+    if case == "narrow":
+        weight, bias = weight[:100], bias[:100]
+    if case == "part of a weight":  # oneDNN's reference would take its place, a thousand times as slow
+        weight = torch.randn(192, 400)[:, :192]
+    if case == "double":
+        x, weight, bias = x.double(), weight.double(), bias.double()
+    if case == "meta":
+        x, weight, bias = x.to("meta"), weight.to("meta"), bias.to("meta")
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=case == "bf16"):
+        weight.requires_grad_()
+        got, wanted = linear(x, weight, bias), F.linear(x, weight, bias)
+    assert not products and got.dtype == wanted.dtype
+    assert case == "meta" or torch.equal(got, wanted)
+
+
+@needs_onednn
+def test_the_module_is_nn_linear_with_its_names_and_its_numbers():
+    torch.manual_seed(0)
+    ours = Linear(192, 384)
+    torch.manual_seed(0)
+    theirs = nn.Linear(192, 384)
+    assert [*ours.state_dict()] == [*theirs.state_dict()] and isinstance(ours, nn.Linear)
+    x = torch.randn(600, 192)
+    assert off(ours(x), theirs(x).double()) < 2e-6
