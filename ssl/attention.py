@@ -72,12 +72,13 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, r
 
     torch has no CPU kernel for dropout, and the one without it takes five times as long in bf16 as matrix products do
     (L 65; 1.6 times as long at L 800). But it does not keep the weights, so long rows are left to it in training; in
-    float32 its forward pass alone is a tenth to a quarter faster. In bf16 scores are rounded before the softmax, as in
-    eager mixed precision: 1.6 times the kernel's error.
+    float32 its forward pass alone is a tenth to a quarter faster, and from some 128 positions on both passes are a
+    twentieth to a tenth. In bf16 scores are rounded before the softmax, as in eager mixed precision: 1.6 times the
+    kernel's error.
     """
     L = query.shape[2]
-    forward_only = 0 if query.dtype == torch.float32 else 2048
-    short = L <= (256 if torch.is_grad_enabled() else forward_only)
+    training, forward_only = (127, 0) if query.dtype == torch.float32 else (256, 2048)
+    short = L <= (training if torch.is_grad_enabled() else forward_only)
     if query.device.type != "cpu" or not (rate or short):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=rate, is_causal=causal)
     if causal:
