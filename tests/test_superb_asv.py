@@ -284,6 +284,8 @@ def test_other_trials_than_the_published_ones_are_not_the_leaderboards(tmp_path,
     named = tmp_path / "mine.txt"
     named.write_text(list_of.read_text())
     assert not of(root, data=TrialCorpusConfig(path=str(root), trials=str(named))).folds()[0].official
+    with pytest.raises(ValueError, match="VoxCeleb1's test utterances are those of a list: name one"):
+        of(root, data=TrialCorpusConfig(path=str(root), trials="all")).folds()
 
 
 def test_what_cannot_be_used_is_said_in_one_line(tmp_path):
@@ -311,3 +313,6 @@ def test_an4_is_read():
     assert len(fold.parts.trials) > 100 and fold.parts.dev_trials and fold.judged == "test"
     assert not {one.speaker for one in fold.parts.train} & {one.speaker for one in fold.parts.test}
     assert "superb/asv" in tasks.names()
+    (fold,) = of(DATA / "an4", data=TrialCorpusConfig(path=str(DATA / "an4"), trials="all")).folds()
+    assert len(fold.parts.trials) == 65 * 64 // 2 and "all 2080 pairs of test utterances" in fold.parts.protocol
+    assert not fold.official

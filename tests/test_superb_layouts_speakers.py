@@ -12,7 +12,7 @@ import torch
 
 from pluri.benchmarks.superb import corpora
 from pluri.benchmarks.superb.apart import set_apart
-from pluri.benchmarks.superb.asv.trials import draw_trials
+from pluri.benchmarks.superb.asv.trials import all_trials, draw_trials
 from pluri.benchmarks.superb.layouts.ami import ami
 from pluri.benchmarks.superb.layouts.emodb import emodb
 from pluri.benchmarks.superb.layouts.iemocap import EMOTIONS, iemocap
@@ -114,6 +114,18 @@ def test_drawn_trials_are_balanced_distinct_and_right(tmp_path):
     assert draw_trials(utterances[::-1]) == trials and len(draw_trials(utterances, 5)) == 10
     with pytest.raises(ValueError, match="no trials can be drawn from 4 utterances of 1 speaker"):
         draw_trials(utterances[:4])
+
+
+def test_all_trials_are_every_pair_once(tmp_path):
+    utterances = [Utterance(f"{v}{i}", tmp_path, speaker=v) for v in "abc" for i in range(4)]
+    trials = all_trials(utterances)
+    assert len({frozenset((trial.first, trial.second)) for trial in trials}) == len(trials) == 66
+    assert sum(trial.same for trial in trials) == 18 and all(t.same == (t.first[0] == t.second[0]) for t in trials)
+    assert all_trials(utterances[::-1]) == trials
+    with pytest.raises(ValueError, match="4 test utterances are not of both kinds"):
+        all_trials(utterances[:4])
+    with pytest.raises(ValueError, match="1500 test utterances make 1124250 pairs, over 1000000"):
+        all_trials([Utterance(str(i), tmp_path, speaker=str(i % 7)) for i in range(1500)])
 
 
 def test_names_are_set_apart_whatever_their_order():

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from ..finetune import MissingFiles
+from .asv.trials import ALL
 from .ctc.targets import read_lexicon
 from .layouts.ami import ami
 from .layouts.an4 import SPELLED, an4, an4_identification, an4_verification
@@ -92,6 +93,7 @@ def verification(path: str, trials: str, clean: bool) -> list[Fold]:
     """ASV: VoxCeleb1, AN4, or a manifest, each with a list of trials or, for manifests, drawn ones.
 
     Args:
+        trials: a file's name, or "all" for every pair of test utterances, which VoxCeleb1 has too many of.
         clean: choices are made by trials of speakers set apart, and not by those of test.
     Raises: MissingFiles if it is none of these.
     """
@@ -101,6 +103,8 @@ def verification(path: str, trials: str, clean: bool) -> list[Fold]:
         return _one("asv", verified(root, listing), judged=judged)
     for folder in (root, root / "VoxCeleb1"):
         if (folder / "dev" / "wav").is_dir():
+            if listing == ALL:
+                raise ValueError("VoxCeleb1's test utterances are those of a list: name one as --data.trials")
             listing = listing or trials_of(folder)
             official = not clean and listing.name in TRIALS
             return _one("asv", voxceleb1_verification(folder, listing, clean), official, judged)

@@ -28,7 +28,7 @@ from .silence import span, without_silence
 class TrialCorpusConfig(CorpusConfig):
     """Where the speakers and the trials are."""
 
-    trials: str = ""  # a list of trials, if it is not in the corpus's folder; a manifest's are drawn
+    trials: str = ""  # a list of trials, if it is not in the corpus's folder, or "all" pairs; a manifest's are drawn
 
 
 class _Prepared(Prepared):

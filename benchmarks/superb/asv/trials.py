@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trials of speaker verification: read from a file, or drawn where a corpus has none."""
+"""Trials of speaker verification: read from a file, drawn where a corpus has none, or all pairs."""
 
+import itertools
 import math
 import random
 from pathlib import Path
 
 from ..layouts.listings import numbered_lines
 from ..utterances import Parts, Trial, Utterance
+
+ALL = Path("all")  # in place of a file: every pair of test utterances
+_MOST_PAIRS = 1_000_000  # of some 1,400 utterances
 
 
 def read_trials(path: Path) -> list[tuple[int, bool, str, str]]:
@@ -28,8 +32,13 @@ def read_trials(path: Path) -> list[tuple[int, bool, str, str]]:
 def with_trials(parts: Parts, path: Path) -> Parts:
     """The parts with the trials of a file, whose paths end as those of test utterances do, or are their names.
 
+    Args:
+        path: the file, or ALL.
     Raises: ValueError, with the line, for a path that no test utterance has.
     """
+    if path == ALL:
+        every = all_trials(parts.test)
+        return parts._replace(trials=every, protocol=f"{parts.protocol}; all {len(every)} pairs of test utterances")
     names: dict[str, set[str]] = {}
     for utterance in parts.test:
         pieces = utterance.path.parts
@@ -44,6 +53,21 @@ def with_trials(parts: Parts, path: Path) -> Parts:
         trials.append(Trial(same, *(min(names[end]) for end in ends)))
     protocol = f"{parts.protocol}; {len(trials)} trials of {path.name}"
     return parts._replace(trials=tuple(trials), protocol=protocol)
+
+
+def all_trials(utterances: list[Utterance]) -> tuple[Trial, ...]:
+    """Every pair of utterances once: the steadiest judgement of few.
+
+    Raises: ValueError if they are of one kind only, or more than a million.
+    """
+    spoken = sorted((utterance.name, utterance.speaker) for utterance in utterances)
+    if (count := math.comb(len(spoken), 2)) > _MOST_PAIRS:
+        raise ValueError(f"{len(spoken)} test utterances make {count} pairs, over {_MOST_PAIRS}: name a list of trials")
+    pairs = itertools.combinations(spoken, 2)
+    trials = tuple(Trial(first[1] == second[1], first[0], second[0]) for first, second in pairs)
+    if len({trial.same for trial in trials}) < 2:
+        raise ValueError(f"the pairs of {len(spoken)} test utterances are not of both kinds, one speaker and two")
+    return trials
 
 
 def draw_trials(utterances: list[Utterance], most: int = 10_000) -> tuple[Trial, ...]:

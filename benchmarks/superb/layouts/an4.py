@@ -59,7 +59,7 @@ def an4_verification(root: Path, trials: Path | None = None) -> Parts:
     """AN4's training speakers to learn from, and trials of test utterances.
 
     Args:
-        trials: in VoxCeleb's form with paths from wav/; None: etc/veri_test.txt.
+        trials: in VoxCeleb's form with paths from wav/, or ALL; None: etc/veri_test.txt.
     Raises: as `an4`, and for a trial of utterances that the test list lacks.
     """
     parts = an4(root)

@@ -65,7 +65,7 @@ def verified(path: Path, trials: Path | None = None) -> Parts:
     """Utterances of speakers, who are in one part each, with trials: ASV. The label is the speaker.
 
     Args:
-        trials: rows `1 a.wav b.wav` of test utterances; None: they are drawn, as those of dev always are.
+        trials: rows `1 a.wav b.wav` of test utterances, or ALL; None: they are drawn, as those of dev always are.
     Raises: ValueError, with the line, for what cannot be used.
     """
     rows = [row._replace(speaker=row.values["label"]) for row in read_rows(path, ("label",))]
