@@ -4,13 +4,28 @@
 Shape letters: N rows, I and O features before and after.
 """
 
-import functools
+import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import register_flop_formula
 
 _ROWS, _FEATURES = 512, 192  # fewer take MKL as long, or less
+
+# oneDNN's layer, which is no public name, and MKL, which it is faster than.
+_AVAILABLE = (
+    torch.backends.mkl.is_available()
+    and torch.backends.mkldnn.is_available()
+    and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+)
+
+if _AVAILABLE:  # for torch's FlopCounterMode, which would count nothing
+
+    @register_flop_formula(torch.ops.mkldnn._linear_pointwise)
+    def _flops(x_shape: torch.Size, weight_shape: torch.Size, *rest: Any, **named: Any) -> int:
+        return 2 * math.prod(x_shape) * weight_shape[0]
 
 
 class Linear(nn.Linear):
@@ -52,14 +67,7 @@ def _suits(x: Tensor, weight: Tensor) -> bool:
     large = x.numel() >= _ROWS * x.shape[-1] and min(weight.shape) >= _FEATURES
     # For a weight that is a part of a larger one oneDNN takes its reference, a thousand times as slow.
     plain = x.device.type == "cpu" and weight.is_contiguous()
-    return large and plain and _available() and not torch.compiler.is_compiling()
-
-
-@functools.cache
-def _available() -> bool:
-    """Whether this torch has oneDNN's layer, which is no public name, and MKL, which it is faster than."""
-    both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
-    return both and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return large and plain and _AVAILABLE and not torch.compiler.is_compiling()
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from pluri.ssl import linear as module
 from pluri.ssl.linear import Linear, linear, linear_gelu
@@ -36,7 +37,7 @@ def products(monkeypatch):
     return calls
 
 
-needs_onednn = pytest.mark.skipif(not module._available(), reason="this torch has no MKL or no oneDNN")
+needs_onednn = pytest.mark.skipif(not module._AVAILABLE, reason="this torch has no MKL or no oneDNN")
 
 
 @needs_onednn
@@ -138,6 +139,17 @@ def test_elsewhere_it_is_torchs_own_layer(case, products):
         got, wanted = linear(x, weight, bias), F.linear(x, weight, bias)
     assert not products and got.dtype == wanted.dtype
     assert case == "meta" or torch.equal(got, wanted)
+
+
+@needs_onednn
+def test_torch_counts_its_operations():
+    x, weight, bias = (t.requires_grad_() for t in drawn(*SHAPES[0]))
+    counts = []
+    for layer in (linear, F.linear):
+        with FlopCounterMode(display=False) as counter:
+            layer(x, weight, bias).sum().backward()
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] == 3 * 2 * 512 * 192 * 192
 
 
 @needs_onednn
