@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from pluri.benchmarks.superb import corpora
+from pluri.benchmarks.superb import corpora, suite
 from pluri.benchmarks.superb.layouts.manifest import diarized, labelled, searched, transcribed, verified
 from pluri.benchmarks.superb.sd.rttm import Turn
+from pluri.benchmarks.superb.utterance.tasks import KeywordConfig, KeywordCorpusConfig
 from pluri.benchmarks.superb.utterances import measured
 
 
@@ -303,3 +304,42 @@ def test_missing_files_empty_manifests_and_other_kinds_are_named(tmp_path):
         labelled(tmp_path)
     with pytest.raises(ValueError, match="leaves nothing for dev"):
         labelled(write(tmp_path / "m.tsv", [{**row, "split": "train"}]))
+
+
+def test_verification_sets_dev_speakers_apart_only_where_they_choose(tmp_path):
+    rows = [{"path": f"{v}{i}.wav", "label": v} for v in "abcdefgh" for i in range(3)]
+    path = write(tmp_path / "m.tsv", rows)
+    published = corpora.verification(str(path), "", False)[0].parts
+    assert not published.dev and not published.dev_trials and len(speakers(published.train)) == 6
+    clean = corpora.verification(str(path), "", True)[0].parts
+    assert len(speakers(clean.dev)) == 2 and clean.dev_trials and len(speakers(clean.train)) == 4
+    assert published.test == clean.test and published.trials == clean.trials
+
+    few = [{**row, "split": "test" if row["label"] in "gh" else "train"} for row in rows if row["label"] in "abgh"]
+    path = write(tmp_path / "few.tsv", few)
+    assert len(speakers(corpora.verification(str(path), "", False)[0].parts.train)) == 2
+    with pytest.raises(ValueError, match=r"few.tsv: of 2 speaker\(s\) 2 cannot be set apart for dev"):
+        corpora.verification(str(path), "", True)
+    lone = [{**row, "split": {"a": "train", "b": "train", "c": "dev"}.get(row["label"], "test")} for row in rows]
+    path = write(tmp_path / "lone.tsv", lone)
+    assert corpora.verification(str(path), "", False)[0].parts.trials
+    with pytest.raises(ValueError, match=r"lone.tsv, dev: no trials can be drawn from 3 utterances of 1 speaker"):
+        corpora.verification(str(path), "", True)
+
+
+def test_what_teaches_nothing_or_is_said_twice_is_refused(tmp_path):
+    rows = [{"path": f"{i}.wav", "label": "yes"} for i in range(40)]
+    path = write(tmp_path / "one.tsv", rows)
+    with pytest.raises(ValueError, match=r"one.tsv: training has one label only, 'yes'"):
+        suite.evaluate(
+            {"superb/ks": KeywordConfig(data=KeywordCorpusConfig(path=str(path)))}, "fbank", 1, False, tmp_path, print
+        )
+    voices = [{"path": f"{i}.wav", "label": "abc"[i % 3], "split": "train" if i % 3 == 0 else "test"} for i in range(9)]
+    with pytest.raises(ValueError, match=r"one.tsv: training has one speaker only, 'a'"):
+        verified(write(tmp_path / "one.tsv", voices), clean=False)
+    (tmp_path / "twice.csv").write_text("path,label, label\n0.wav,a,train\n")
+    with pytest.raises(ValueError, match=r"twice.csv: the column 'label' stands there twice"):
+        labelled(tmp_path / "twice.csv")
+    (tmp_path / "list.txt").write_text("no folder\n")
+    with pytest.raises(ValueError, match=r"list.txt is a file: name the corpus's folder, or a manifest"):
+        corpora.speakers(str(tmp_path / "list.txt"), "")

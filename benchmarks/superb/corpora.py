@@ -100,7 +100,7 @@ def verification(path: str, trials: str, clean: bool) -> list[Fold]:
     root, listing = _start(path), Path(trials) if trials else None
     judged = "dev" if clean else "test"
     if is_table(root):
-        return _one("asv", verified(root, listing), judged=judged)
+        return _one("asv", verified(root, listing, clean), judged=judged)
     for folder in (root, root / "VoxCeleb1"):
         if (folder / "dev" / "wav").is_dir():
             if listing == ALL:

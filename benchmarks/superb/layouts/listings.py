@@ -26,6 +26,10 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def need_folder(path: Path) -> Path:
     """The same path. Raises ValueError if it is no folder."""
+    if path.is_file():
+        raise ValueError(
+            f"{path} is a file: name the corpus's folder, or a manifest, which ends in .tsv, .csv or .jsonl"
+        )
     if not path.is_dir():
         raise ValueError(f"{path} is missing: is --data.path the folder that the corpus was unpacked to?")
     return path
@@ -49,7 +53,8 @@ def table(path: Path, read: Collection[str] | None = None) -> Iterator[tuple[int
 
     Args:
         read: the columns that are read, which no other list or object may stand in; None: all.
-    Raises: ValueError, with the line, for such a list, rows that do not fit the header, or another kind of file.
+    Raises: ValueError, with the line, for such a list, rows that do not fit the header, a column that stands there
+        twice, or another kind of file.
     """
     kind = path.suffix.lower()
     if kind not in (".csv", ".tsv", ".jsonl"):
@@ -65,6 +70,9 @@ def table(path: Path, read: Collection[str] | None = None) -> Iterator[tuple[int
     quoting, delimiter = (csv.QUOTE_NONE, "\t") if kind == ".tsv" else (csv.QUOTE_MINIMAL, ",")
     rows = csv.reader(lines, delimiter=delimiter, quoting=quoting)
     header = next((row for row in rows if row), [])
+    names = [name.strip() for name in header if name.strip()]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{path}: the column {twice[0]!r} stands there twice: remove one")
     for row in rows:
         if row:
             if len(row) != len(header):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..asv.trials import draw_trials, with_trials
 from ..sd.rttm import Turn
-from ..utterances import Parts, Slot, Utterance, checked
+from ..utterances import Parts, Slot, Trial, Utterance, checked
 from .manifest_rows import SPLITS, Row, read_rows, split_rows
 from .quesst14 import Search
 
@@ -61,22 +61,34 @@ def transcribed(path: Path, tags: bool = False) -> Parts:
     return checked(Parts(made["train"], made["dev"], made["test"], protocol, skipped, slots), path)
 
 
-def verified(path: Path, trials: Path | None = None) -> Parts:
+def verified(path: Path, trials: Path | None = None, clean: bool = True) -> Parts:
     """Utterances of speakers, who are in one part each, with trials: ASV. The label is the speaker.
 
     Args:
+        clean: choices are made by trials of dev, whose speakers are set apart if none are named.
         trials: rows `1 a.wav b.wav` of test utterances, or ALL; None: they are drawn, as those of dev always are.
     Raises: ValueError, with the line, for what cannot be used.
     """
     rows = [row._replace(speaker=row.values["label"]) for row in read_rows(path, ("label",))]
-    parts, skipped, protocol = split_rows(path, rows, True, least=2)
+    parts, skipped, protocol = split_rows(path, rows, True, least=2, dev=clean)
     made = {part: [row.utterance()._replace(labels=(row.speaker,)) for row in found] for part, found in parts.items()}
-    slot = Slot("speaker", tuple(sorted({row.speaker for row in parts["train"]})))
+    voices = sorted({row.speaker for row in parts["train"]})
+    if len(voices) == 1:
+        raise ValueError(f"{path}: training has one speaker only, {voices[0]!r}: there is nothing to tell apart")
+    slot = Slot("speaker", tuple(voices))
     read = checked(Parts(made["train"], made["dev"], made["test"], protocol, skipped, (slot,)), path)
-    read = read._replace(dev_trials=draw_trials(read.dev))
+    if clean:
+        read = read._replace(dev_trials=_drawn(path, "dev", read.dev))
     if trials is not None:
         return with_trials(read, trials)
-    return read._replace(trials=draw_trials(read.test), protocol=f"{protocol}; trials drawn")
+    return read._replace(trials=_drawn(path, "test", read.test), protocol=f"{protocol}; trials drawn")
+
+
+def _drawn(path: Path, part: str, utterances: list[Utterance]) -> tuple[Trial, ...]:
+    try:
+        return draw_trials(utterances)
+    except ValueError as error:
+        raise ValueError(f"{path}, {part}: {error}") from None
 
 
 def diarized(path: Path) -> Parts:

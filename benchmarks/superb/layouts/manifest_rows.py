@@ -60,12 +60,13 @@ def read_rows(path: Path, needed: tuple[str, ...]) -> list[Row]:
 
 
 def split_rows(
-    path: Path, rows: list[Row], apart: bool, least: int = 1
+    path: Path, rows: list[Row], apart: bool, least: int = 1, dev: bool = True
 ) -> tuple[dict[str, list[Row]], list[tuple[str, str]], str]:
     """The rows of each part, what was left out, and how they were split.
 
     Args:
         apart: no speaker is in two parts, if rows have one. least: speakers that test and dev get.
+        dev: whether there has to be a part for dev; a named one is read all the same.
     Raises: ValueError, with the line, for an unknown split, a clip or speaker in two parts, or missing test audio.
     """
     apart = apart and any(row.speaker for row in rows)
@@ -77,10 +78,10 @@ def split_rows(
         chosen = [SPLITS[row.split] for row in rows]
         protocol = f"the splits of {path.name}"
     else:
-        chosen = _take("test", TEST, rows, ["train"] * len(rows), least * apart)
+        chosen = _take(path, "test", TEST, rows, ["train"] * len(rows), least * apart)
         protocol = f"a fifth of {path.name} is test, by name, {how}"
-    if "dev" not in chosen:
-        chosen = _take("dev", DEV if named else DEV / (1 - TEST), rows, chosen, least * apart)
+    if dev and "dev" not in chosen:
+        chosen = _take(path, "dev", DEV if named else DEV / (1 - TEST), rows, chosen, least * apart)
         protocol += f"; a tenth is dev, by name, {how}"
     parts: dict[str, list[Row]] = {"train": [], "dev": [], "test": []}
     skipped: list[tuple[str, str]] = []
@@ -95,7 +96,7 @@ def split_rows(
             leave_out(skipped, part, row.place, f"there is no audio {row.path}")
     if apart:
         _need_apart(rows, chosen)
-    if not parts["dev"]:
+    if dev and not parts["dev"]:
         raise ValueError(f"{path} leaves nothing for dev: name it in a column split")
     return parts, skipped, protocol
 
@@ -113,10 +114,16 @@ def _need_apart(rows: list[Row], chosen: list[str]) -> None:
             raise ValueError(f"{row.place}: {both}: mend the column split{without}")
 
 
-def _take(part: str, share: float, rows: list[Row], chosen: list[str], least: int) -> list[str]:
+def _take(path: Path, part: str, share: float, rows: list[Row], chosen: list[str], least: int) -> list[str]:
     """The parts, with a share of train given to `part`: `least` speakers or more, or, if 0, files."""
     if least:
-        taken = set_apart((row.speaker for row, now in zip(rows, chosen, strict=True) if now == "train"), share, least)
+        voices = {row.speaker for row, now in zip(rows, chosen, strict=True) if now == "train"}
+        if len(voices) <= least:
+            raise ValueError(
+                f"{path}: of {len(voices)} speaker(s) {least} cannot be set apart for {part}, and one be left for "
+                f"train: add speakers, or name train, dev and test in a column split"
+            )
+        taken = set_apart(voices, share, least)
         wanted = [row.speaker in taken for row in rows]
     else:
         wanted = [held_out(f"{part} {row.values['path']}", share) for row in rows]

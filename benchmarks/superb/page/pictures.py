@@ -134,7 +134,8 @@ def curves(runs: Sequence[Run]) -> "Figure":
             axes.plot(steps, [point[place] for point in run.curve], kind, color=color, label=name, linewidth=1.0)
     dev.set_title("dev", fontsize=10)
     loss.set_title("training loss", fontsize=10)
-    loss.set_yscale("log")
+    if any(point[1] > 0 for run in runs for point in run.curve):  # one class only has no loss
+        loss.set_yscale("log")
     for axes in (dev, loss):
         axes.set_xlabel("step")
         axes.spines[["top", "right"]].set_visible(False)

@@ -94,6 +94,11 @@ class UtteranceConfig(SweptConfig, ABC):
         train, dev, test = fold.parts.train, fold.parts.dev, fold.parts.test
         if not dev:
             raise ValueError(f"{self.data.path} leaves nothing for dev, by which the learning rate is chosen")
+        if all(len(slot.values) == 1 for slot in fold.parts.slots):
+            name, (value,) = fold.parts.slots[0]
+            raise ValueError(
+                f"{self.data.path}: training has one {name} only, {value!r}: there is nothing to tell apart"
+            )
         parts = part("train", train), part("dev", dev), part("test", test)
         return _Prepared(parts, fold.parts.slots, clips, self.featurizer, self.drawing())
 
