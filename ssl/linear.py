@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A linear layer that on a CPU is oneDNN's, where torch calls MKL: 5 to 15 % faster, its bias and GELU in the product.
+"""A linear layer that in float32 on a CPU is oneDNN's, where torch calls MKL: 5 to 15 % faster, bias and GELU within.
 
 Shape letters: N rows, I and O features before and after.
 """
@@ -41,7 +41,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Args:
         x: (..., I); weight (O, I); bias (O,).
     """
-    if not _suits(x, weight) or _product_dtype(x) != torch.float32:
+    if not _suits(x, weight):
         return F.linear(x, weight, bias)
     if not torch.is_grad_enabled():
         return _product(x, weight, bias)
@@ -54,20 +54,15 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     """GELU(x W' + b), the exact one (Hendrycks & Gimpel 2016); without gradients in one pass, where oneDNN has it."""
     if torch.is_grad_enabled() or not _suits(x, weight):
         return F.gelu(linear(x, weight, bias))
-    dtype = _product_dtype(x)
-    return _product(x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype), "gelu")
-
-
-def _product_dtype(x: Tensor) -> torch.dtype:
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    return _product(x, weight, bias, "gelu")
 
 
 def _suits(x: Tensor, weight: Tensor) -> bool:
     large = x.numel() >= _ROWS * x.shape[-1] and min(weight.shape) >= _FEATURES
     # For a weight that is a part of a larger one oneDNN takes its reference, a thousand times as slow.
-    plain = x.device.type == "cpu" and weight.is_contiguous()
-    return large and plain and _AVAILABLE and not torch.compiler.is_compiling()
+    plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and weight.is_contiguous()
+    own = _AVAILABLE and not torch.compiler.is_compiling() and not torch.is_autocast_enabled("cpu")
+    return large and plain and own
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
