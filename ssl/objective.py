@@ -93,6 +93,18 @@ class Views(ABC):
         """View number `view` (0 or 1) of raw inputs, with its lengths (CPU), ready for the front end."""
 
 
+def two_views(views: Views, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    """Views 0 and 1 of all rows, one below the other, for an encoder that takes both at once: (2B, ...), (2B,)."""
+    (first, here), (second, there) = (views(batch.inputs, batch.lengths, batch.keys, view) for view in (0, 1))
+    if here is None or there is None:
+        return torch.cat([first, second]), None
+    longest = max(first.shape[1], second.shape[1])
+    both = first.new_zeros(2 * len(first), longest, *first.shape[2:])
+    both[: len(first), : first.shape[1]] = first
+    both[len(first) :, : second.shape[1]] = second
+    return both, torch.cat([here, there])
+
+
 class ViewsConfig(Config, ABC):
     """Settings of views."""
 

@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
+from pluri.speech.recipes import vicreg_tiny as speech_vicreg_tiny
 from pluri.ssl import draw
-from pluri.ssl.objective import Batch, BatchNorm, cosine_decay
+from pluri.ssl.objective import Batch, BatchNorm, Views, cosine_decay, two_views
 from pluri.ssl.objectives.byol import ByolConfig, spread
 from pluri.ssl.objectives.vicreg import VicregConfig, vicreg_terms
 from pluri.vision.augment import small_views
@@ -70,6 +71,30 @@ def test_vicregs_figures_are_those_of_its_two_views():
         assert out[name].item() == pytest.approx(value.item(), rel=1e-5), name
     layers = [layer for layer in ours.projector if isinstance(layer, torch.nn.Linear)]
     assert [layer.out_features for layer in layers] == [16] * 3
+
+
+class Pieces(Views):
+    """View 0 is a row's first half, view 1 its first third."""
+
+    def __call__(self, inputs, lengths, keys, view):
+        lengths = lengths // (2 + view)
+        return inputs[:, : int(lengths.max())], lengths
+
+
+def test_views_of_two_lengths_go_through_at_once_as_they_would_alone():
+    torch.manual_seed(0)
+    lengths = torch.tensor([16000, 9001, 31000])
+    waves = torch.randn(3, 31000) * (torch.arange(31000) < lengths[:, None])
+    data = Batch(waves, lengths, torch.arange(3))
+    both, real = two_views(Pieces(), data)
+    assert both.shape == (6, 15500) and real is not None and real.tolist() == [8000, 4500, 15500, 5333, 3000, 10333]
+    ours = speech_vicreg_tiny().build().train()
+    ours.views = Pieces()
+    alone = [ours.projector(ours.backbone.pooled(*Pieces()(waves, lengths, None, view), "mean")) for view in (0, 1)]
+    wanted = vicreg_terms(alone[0], alone[1])
+    out = ours(data)
+    for name, value in wanted.items():
+        assert out[name].item() == pytest.approx(value.item(), rel=1e-4), name
 
 
 def test_vicreg_stays_in_float32_under_autocast():

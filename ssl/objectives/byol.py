@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from .. import parallel
 from ..encoder import Backbone
-from ..objective import Batch, Objective, ObjectiveConfig, Teacher, ViewsConfig, cosine_decay, mlp
+from ..objective import Batch, Objective, ObjectiveConfig, Teacher, ViewsConfig, cosine_decay, mlp, two_views
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,16 +50,14 @@ class Byol(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         rows = self.shared_counts(batch)["rows"]
-        predictions, targets = [], []
-        for view in (0, 1):
-            # Views go through one after the other: each has batch statistics of its own, as published.
-            inputs, lengths = self.views(batch.inputs, batch.lengths, batch.keys, view)
-            projected = self.projector(self.backbone.pooled(inputs, lengths, self.config.pool))
-            predictions.append(self.predictor(projected))
-            with torch.no_grad():
-                backbone, projector = self.teacher.model.children()
-                assert isinstance(backbone, Backbone)
-                targets.append(projector(backbone.pooled(inputs, lengths, self.config.pool)))
+        inputs, lengths = two_views(self.views, batch)
+        # Heads take the views one after the other: each has batch statistics of its own, as published.
+        pooled = self.backbone.pooled(inputs, lengths, self.config.pool).chunk(2)
+        predictions = [self.predictor(self.projector(view)) for view in pooled]
+        with torch.no_grad():
+            backbone, projector = self.teacher.model.children()
+            assert isinstance(backbone, Backbone)
+            targets = [projector(view) for view in backbone.pooled(inputs, lengths, self.config.pool).chunk(2)]
         loss = (_distance(predictions[0], targets[1]) + _distance(predictions[1], targets[0])).sum() / rows
         return {"loss": loss, "embedding_std": spread(targets[0])}
 

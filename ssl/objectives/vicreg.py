@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from .. import parallel
 from ..encoder import Backbone
-from ..objective import Batch, Objective, ObjectiveConfig, ViewsConfig, mlp
+from ..objective import Batch, Objective, ObjectiveConfig, ViewsConfig, mlp, two_views
 from .byol import spread
 
 
@@ -53,11 +53,10 @@ class Vicreg(Objective):
         return {"rows": torch.full((), float(len(batch.inputs)), device=batch.inputs.device)}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        projected = []
-        for view in (0, 1):
-            inputs, lengths = self.views(batch.inputs, batch.lengths, batch.keys, view)
-            pooled = self.backbone.pooled(inputs, lengths, self.config.pool)
-            projected.append(self.projector(pooled))
+        inputs, lengths = two_views(self.views, batch)
+        # The projector's batch statistics are each view's own, as published.
+        pooled = self.backbone.pooled(inputs, lengths, self.config.pool).chunk(2)
+        projected = [self.projector(view) for view in pooled]
         terms = vicreg_terms(projected[0], projected[1])
         half = 0.5 if self.config.variance == "code" else 1.0
         loss = (
