@@ -4,6 +4,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -255,15 +256,24 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path):
         BeamConfig(size=9)
 
 
-def test_clips_with_fewer_frames_than_symbols_are_refused(tmp_path):
+def test_clips_with_fewer_frames_than_symbols_are_counted_and_if_they_are_most_refused(tmp_path):
     path = manifest(tmp_path / "data")
-    long = "\t" + " ".join("ABCD" * 60) + "\t"
-    path.write_text(
-        "\n".join(long.join((line.split("\t")[0], line.split("\t")[2])) for line in path.read_text().splitlines())
-    )
-    path.write_text(path.read_text().replace("path" + long, "path\ttext\t", 1))
-    with pytest.raises(ValueError, match="fewer frames"):
-        run("superb/asr", of(LetterConfig(), path, hidden=8), tmp_path / "out")
+    header, *rows = [line.split("\t") for line in path.read_text().splitlines()]
+    train = [row for row in rows if row[2] == "train"]
+    config = of(LetterConfig(), path, hidden=8, steps=2, evaluations=1)
+    for many in (1, len(train)):
+        for row in train[:many]:
+            row[1] = " ".join("ABCD" * 60)
+        path.write_text("\n".join("\t".join(row) for row in (header, *rows)))
+        words = rf"{many} of {len(train)} training clips, first \S*{train[0][0]}, have fewer frames"
+        if many > 1:
+            with pytest.raises(ValueError, match=words):
+                run("superb/asr", config, tmp_path / "out")
+            continue
+        for _ in range(2):  # trained, and read again
+            (row,), said = run("superb/asr", config, tmp_path / "out")
+            assert re.search(words, said) and any(re.match(words, note) for note in row.chosen[0]["notes"])
+            (tmp_path / "out" / "scores.jsonl").unlink()
 
 
 def test_another_lexicon_or_transcript_is_another_sweep(tmp_path):

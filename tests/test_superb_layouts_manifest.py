@@ -285,6 +285,25 @@ def test_pieces_of_one_file_may_be_in_several_parts_but_not_one_piece(tmp_path):
         transcribed(write(tmp_path / "m.tsv", [*rows, {**row, "text": "NO", "split": "test"}]))
 
 
+def test_one_clip_under_two_spellings_of_its_path_is_one_clip(tmp_path):
+    row = {"path": "a.wav", "label": "x", "split": "train"}
+    rows = [row, {**row, "path": "b.wav", "split": "dev"}, {**row, "path": "c.wav", "split": "test"}]
+    with pytest.raises(ValueError, match="line 5: this clip is in train, and in train by .*m.tsv, line 2: remove one"):
+        labelled(write(tmp_path / "m.tsv", [*rows, {**row, "path": "more/../a.wav"}]))
+    turns = [{**row, "start": 0, "end": 0.1} for row in rows]
+    parts = diarized(write(tmp_path / "m.tsv", [*turns, {**turns[0], "path": "./a.wav", "label": "y"}]))
+    assert [[turn.speaker for turn in one.turns] for one in parts.train] == [["x", "y"]]
+
+
+def test_a_slot_that_training_lacks_is_refused(tmp_path):
+    row = {"path": "a.wav", "text": "GO TO BONN", "tags": "O O B-city", "split": "train"}
+    rows = [row, {**row, "path": "b.wav", "split": "dev"}, {**row, "path": "c.wav", "split": "test"}]
+    assert transcribed(write(tmp_path / "m.tsv", rows), tags=True).slots[0].values == ("city",)
+    rows[2]["tags"] = "O B-place I-city"
+    with pytest.raises(ValueError, match="line 4: no row for training has the slot 'place'"):
+        transcribed(write(tmp_path / "m.tsv", rows), tags=True)
+
+
 def test_missing_files_empty_manifests_and_other_kinds_are_named(tmp_path):
     row = {"path": "a.wav", "label": "x"}
     rows = [{**row, "path": f"{i}.wav", "split": split} for i, split in enumerate(("train", "train", "dev", "test"))]

@@ -202,6 +202,7 @@ def _chosen(
         notes.append(f"{len(skipped)} clips of train and dev are missing; the first: {': '.join(skipped[0])}")
     if any(outcome.online for outcome in outcomes):
         notes.append("states were computed online, as the store would have been too large")
+    notes += dict.fromkeys(remark for outcome in outcomes for remark in outcome.remarks)
     found: dict[str, Any] = {
         "lr": rate,
         "by": "given" if config.lr is not None else f"median {folds[0].judged}",

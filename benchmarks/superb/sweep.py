@@ -49,6 +49,8 @@ class Plan(NamedTuple):
 class Probe(ABC):
     """A task as the sweep sees it: heads for all seeds and learning rates, and what they are trained and scored on."""
 
+    remarks: Sequence[str] = ()  # what is to be known of this encoder on these data, to stand beside the score
+
     @property
     @abstractmethod
     def heads(self) -> nn.Module:

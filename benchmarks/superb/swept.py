@@ -167,6 +167,7 @@ class Outcome(NamedTuple):
     folder: Path  # a folder below for every fold
     bad: int  # clips that are missing or cannot be read
     online: bool
+    remarks: list[str]  # of its probes
 
 
 def evaluate(
@@ -198,16 +199,19 @@ def evaluate(
         if isinstance(states, Online):
             states.look(config.store.threads)
         bad = skipped | {clips.name(number): why for number, why in states.bad.items()}
-        kept = {"bad": bad, "online": isinstance(states, Online)}
-        write_json(folder / LEFT_OUT, kept)
-        for fold, one in zip(folds, prepared, strict=True):
-            if not (folder / fold.name / RESULT).is_file():
-                sweep(one.probe(states, reading, plan), plan, folder / fold.name, say)
+        probes = [one.probe(states, reading, plan) for one in prepared]
+        remarks = list(dict.fromkeys(remark for probe in probes for remark in probe.remarks))
+        write_json(folder / LEFT_OUT, {"bad": bad, "online": isinstance(states, Online), "remarks": remarks})
+        for remark in remarks:
+            say(remark)
+        for fold, probe in zip(folds, probes, strict=True):
+            sweep(probe, plan, folder / fold.name, say)
         if not config.store.keep:
             remove(states)
     each = {fold.name: read_runs(folder / fold.name) for fold in folds}
     kept = json.loads((folder / LEFT_OUT).read_text())
-    return Outcome(mean(list(each.values())), each, folder, len(kept["bad"] | skipped), kept["online"])
+    remarks = kept.get("remarks", [])  # earlier sweeps wrote none
+    return Outcome(mean(list(each.values())), each, folder, len(kept["bad"] | skipped), kept["online"], remarks)
 
 
 def _settings(config: SweptConfig) -> dict[str, Any]:

@@ -129,18 +129,26 @@ class _Prepared(Prepared):
         need_all(test.clips, states, self.clips)
         train, dev = usable("train", train, states, self.clips), usable("dev", dev, states, self.clips)
         seconds = [self.clips.seconds(clip) for clip in train.clips]
-        self._need_frames(train, seconds, hop(reading.backbone.front_end))
+        remarks = self._short(train, seconds, hop(reading.backbone.front_end))
         heads = self.config.heads(plan.seeds, len(reading.layers), reading.width, len(self.vocabulary.symbols))
         batches = self.config.batches(train.targets, seconds)
         scoring = self.config.scoring
-        return CtcProbe((train, dev, test), states, heads, self.vocabulary, scoring, batches, self.decoders, plan)
+        probe = CtcProbe((train, dev, test), states, heads, self.vocabulary, scoring, batches, self.decoders, plan)
+        probe.remarks = remarks
+        return probe
 
-    def _need_frames(self, train: Spoken, seconds: Sequence[float], hop: int) -> None:
-        """Raises ValueError if most clips have fewer frames than symbols, so that CTC would learn nothing of them."""
+    def _short(self, train: Spoken, seconds: Sequence[float], hop: int) -> list[str]:
+        """A line on clips with fewer frames than symbols, of which CTC learns nothing.
+
+        Raises: ValueError if these are most.
+        """
         short = [i for i, target in enumerate(train.targets) if round(seconds[i] * _RATE / hop) < frames_needed(target)]
+        if not short:
+            return []
+        words = (
+            f"{len(short)} of {len(train.targets)} training clips, first {self.clips.name(train.clips[short[0]])}, "
+            f"have fewer frames (one in {1000 * hop / _RATE:g} ms) than symbols"
+        )
         if len(short) > len(train.targets) / 2:
-            first = self.clips.name(train.clips[short[0]])
-            raise ValueError(
-                f"{len(short)} of {len(train.targets)} training clips, first {first}, have fewer frames (one in "
-                f"{1000 * hop / _RATE:g} ms) than symbols: take an encoder with more frames a second"
-            )
+            raise ValueError(f"{words}: take an encoder with more frames a second")
+        return [f"{words}: nothing is learnt of them"]

@@ -4,6 +4,7 @@
 Further columns may be split, speaker, start and end (seconds); `manifest_rows.py` says what they do.
 """
 
+import os
 from pathlib import Path
 
 from ..asv.trials import draw_trials, with_trials
@@ -54,7 +55,10 @@ def transcribed(path: Path, tags: bool = False) -> Parts:
             words, kinds = row.values["text"].split(), tuple(row.values["tags"].split()) if tags else ()
             if tags and len(words) != len(kinds):
                 raise ValueError(f"{row.place}: {len(kinds)} tags for {len(words)} words")
-            names |= {kind.removeprefix("B-").removeprefix("I-") for kind in kinds} - {"O"}
+            own = {kind.removeprefix("B-").removeprefix("I-") for kind in kinds} - {"O"}
+            names |= own if part == "train" else set()
+            if strange := sorted(own - names):
+                raise ValueError(f"{row.place}: no row for training has the slot {strange[0]!r}")
             text = " ".join(words).upper() if tags else " ".join(words)
             made[part].append(row.utterance()._replace(text=text, tags=kinds))
     slots = (Slot("slots", tuple(sorted(names))),) if tags else ()
@@ -96,18 +100,20 @@ def diarized(path: Path) -> Parts:
 
     Raises: ValueError, with the line, for what cannot be used.
     """
-    turns: dict[Path, list[Turn]] = {}
-    first: dict[Path, Row] = {}
+    turns: dict[str, list[Turn]] = {}
+    first: dict[str, Row] = {}
     for row in read_rows(path, ("label",)):
         if row.end is None:
             raise ValueError(f"{row.place}: a turn needs start and end, in seconds")
-        if first.setdefault(row.path, row).split != row.split:
-            raise ValueError(f"{row.place}: {row.values['path']} is in {first[row.path].split!r} and {row.split!r}")
-        turns.setdefault(row.path, []).append(Turn(row.values["label"], row.start, row.end))
+        file = os.path.normpath(row.path)
+        if first.setdefault(file, row).split != row.split:
+            raise ValueError(f"{row.place}: {row.values['path']} is in {first[file].split!r} and {row.split!r}")
+        turns.setdefault(file, []).append(Turn(row.values["label"], row.start, row.end))
     whole = [row._replace(start=0.0, end=None) for row in first.values()]
     parts, skipped, protocol = split_rows(path, whole, False)
     made = {
-        part: [row.utterance()._replace(turns=tuple(turns[row.path])) for row in rows] for part, rows in parts.items()
+        part: [row.utterance()._replace(turns=tuple(turns[os.path.normpath(row.path)])) for row in rows]
+        for part, rows in parts.items()
     }
     return checked(Parts(made["train"], made["dev"], made["test"], protocol, skipped), path)
 

@@ -67,7 +67,7 @@ def split_rows(
     Args:
         apart: no speaker is in two parts, if rows have one. least: speakers that test and dev get.
         dev: whether there has to be a part for dev; a named one is read all the same.
-    Raises: ValueError, with the line, for an unknown split, a clip or speaker in two parts, or missing test audio.
+    Raises: ValueError, with the line: unknown split, clip in two rows, speaker in two parts, missing audio of test.
     """
     apart = apart and any(row.speaker for row in rows)
     how = "no speaker in two parts" if apart else "by file"
@@ -87,8 +87,9 @@ def split_rows(
     skipped: list[tuple[str, str]] = []
     first: dict[tuple[str, float, float | None], tuple[str, str]] = {}
     for row, part in zip(rows, chosen, strict=True):
-        other, place = first.setdefault((os.path.normpath(row.path), row.start, row.end), (part, row.place))
-        if other != part:
+        here = (part, row.place)
+        other, place = first.setdefault((os.path.normpath(row.path), row.start, row.end), here)
+        if (other, place) != here:
             raise ValueError(f"{row.place}: this clip is in {part}, and in {other} by {place}: remove one row")
         if row.path.is_file():
             parts[part].append(row)
