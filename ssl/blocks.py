@@ -44,6 +44,9 @@ class EncoderConfig(Config):
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise ValueError(f"encoder.width {self.width} is no multiple of encoder.heads {self.heads}")
+        for name in ("dropout", "attention_dropout", "mlp_dropout", "drop_path"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"encoder.{name} {getattr(self, name):g} is no share below 1")
 
 
 def modern(depth: int = 12, width: int = 768, heads: int = 12) -> EncoderConfig:

@@ -11,7 +11,7 @@ Shape letters: P = G H heads of all rows, L positions of the longest row, d widt
 import torch
 from torch import Tensor
 
-from .dropout import choose
+from .dropout import choose, sixteen_bits
 
 _KEPT = 2 << 20  # weights that are worked on together and kept for the backward pass; more of them go in pieces
 _PIECE = 4 << 20  # bytes of the weights of a piece
@@ -31,7 +31,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rate:
         hidden = torch.zeros(mask.shape, dtype=query.dtype).masked_fill_(~mask, float("-inf"))
         hidden = hidden[0] if len(mask) == 1 else hidden.expand(G, H, mask.shape[2], L).flatten(0, 1)
     heads = [x.reshape(G * H, L, d) for x in (query, key, value)]
-    out = _Attend.apply(*heads, hidden, round(rate * 65536))
+    out = _Attend.apply(*heads, hidden, sixteen_bits(rate))
     assert isinstance(out, Tensor)
     return out.view(G, H, L, d)
 

@@ -36,9 +36,14 @@ def dropout(x: Tensor, rate: float) -> Tensor:
         return x
     if x.device.type != "cpu" or rate == 1.0:
         return F.dropout(x, rate)
-    out = _Dropout.apply(x, round(rate * 65536))
+    out = _Dropout.apply(x, sixteen_bits(rate))
     assert isinstance(out, Tensor)
     return out
+
+
+def sixteen_bits(rate: float) -> int:
+    """A share below 1 in units of 2^-16, never all of them."""
+    return min(65535, round(rate * 65536))
 
 
 def _choose(shape: torch.Size, left_out: int) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import register_flop_formula
+from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 _ROWS, _FEATURES = 512, 192  # fewer take MKL as long, or less
 
@@ -21,7 +21,8 @@ _AVAILABLE = (
     and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 )
 
-if _AVAILABLE:  # for torch's FlopCounterMode, which would count nothing
+# For torch's FlopCounterMode, which would count nothing.
+if _AVAILABLE and torch.ops.mkldnn._linear_pointwise not in flop_registry:
 
     @register_flop_formula(torch.ops.mkldnn._linear_pointwise)
     def _flops(x_shape: torch.Size, weight_shape: torch.Size, *rest: Any, **named: Any) -> int:
@@ -41,7 +42,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Args:
         x: (..., I); weight (O, I); bias (O,).
     """
-    if not _suits(x, weight):
+    if not _suits(x, weight, bias):
         return F.linear(x, weight, bias)
     if not torch.is_grad_enabled():
         return _product(x, weight, bias)
@@ -52,17 +53,35 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """GELU(x W' + b), the exact one (Hendrycks & Gimpel 2016); without gradients in one pass, where oneDNN has it."""
-    if torch.is_grad_enabled() or not _suits(x, weight):
+    if torch.is_grad_enabled() or not _suits(x, weight, bias):
         return F.gelu(linear(x, weight, bias))
     return _product(x, weight, bias, "gelu")
 
 
-def _suits(x: Tensor, weight: Tensor) -> bool:
+def _suits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    if not _AVAILABLE or _watched():
+        return False
     large = x.numel() >= _ROWS * x.shape[-1] and min(weight.shape) >= _FEATURES
-    # For a weight that is a part of a larger one oneDNN takes its reference, a thousand times as slow.
-    plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and weight.is_contiguous()
-    own = _AVAILABLE and not torch.compiler.is_compiling() and not torch.is_autocast_enabled("cpu")
-    return large and plain and own
+    return large and _plain(x, weight, bias)
+
+
+def _plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether these are what oneDNN's layer reads without looking: float32 on the CPU, of shapes that fit.
+
+    A bias that is a part or an expansion it reads past; for such a weight it takes its reference, a thousand times as
+    slow.
+    """
+    given = (x, weight) if bias is None else (x, weight, bias)
+    usual = all(type(t) in (Tensor, nn.Parameter) and t.layout == torch.strided for t in given)
+    here = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in given)
+    fits = x.shape[-1] == weight.shape[1] and (bias is None or bias.shape == weight.shape[:1])
+    return usual and here and fits and all(t.is_contiguous() for t in given[1:])
+
+
+def _watched() -> bool:
+    """Whether something has to see torch's own layer: a compiler, a tracer, a transform, autocast; or oneDNN is off."""
+    seen = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
+    return seen or torch.is_autocast_enabled("cpu") or not torch.backends.mkldnn.enabled
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:

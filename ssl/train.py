@@ -234,9 +234,10 @@ class _Run:
         with self._count_flops(shares):
             for i, batch in enumerate(batches):
                 last = i + 1 == len(batches)
-                with self._no_sync(not last), self._autocast():
-                    out = self.model(batch)
-                    (out["loss"] * weight).backward()
+                with self._no_sync(not last):
+                    with self._autocast():
+                        out = self.model(batch)
+                    (out["loss"] * weight).backward()  # outside, so that float32 has its gradient in float32
                 for name, value in out.items():
                     scalars[name] = scalars.get(name, 0.0) + value.detach() * weight
         norm = self._update()

@@ -13,6 +13,7 @@ from pluri import recipes
 from pluri.cli import override
 from pluri.ssl import checkpoint, encoder
 from pluri.ssl.data import Item
+from pluri.ssl.objectives.mockingjay import Mockingjay
 from pluri.ssl.pretrain import pretrain
 from pluri.ssl.stopped import Stopped
 
@@ -55,6 +56,35 @@ def test_a_recipe_runs_from_files_to_an_encoder(name, samples, methods, tmp_path
         encoded = backbone(inputs)
     assert not backbone.training and len(encoded.layers) == recipe.encoder.depth + 1
     assert torch.isfinite(encoded.x).all()
+
+
+class Seen(torch.autograd.Function):
+    """Notes whether the gradient is made under autocast."""
+
+    found: list[bool] = []
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        Seen.found.append(torch.is_autocast_enabled("cpu"))
+        return gradient
+
+
+def test_in_bf16_what_was_kept_in_float32_has_its_gradient_in_float32(samples, methods, tmp_path, monkeypatch):
+    forward, inside = Mockingjay.forward, []
+
+    def watched(self, batch):
+        inside.append(torch.is_autocast_enabled("cpu"))
+        out = forward(self, batch)
+        return {**out, "loss": Seen.apply(out["loss"])}
+
+    monkeypatch.setattr(Mockingjay, "forward", watched)
+    Seen.found.clear()
+    pretrain(small("speech/mockingjay_tiny", samples, methods, **{"loop.precision": "bf16"}), tmp_path / "run")
+    assert all(inside) and Seen.found == [False] * 3
 
 
 def test_the_whole_gradient_is_clipped_to_its_norm_and_left_alone_below(samples, methods, tmp_path):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The linear layer by oneDNN equals torch's in float64, with every gradient, and steps aside where it is of no use."""
 
+import importlib
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -119,7 +121,55 @@ def test_gelu_in_other_types_is_torchs_own(dtype, products):
         assert not products and torch.equal(got, F.gelu(F.linear(x, weight, bias))) and got.dtype == dtype
 
 
-@pytest.mark.parametrize("case", ["few rows", "narrow", "double", "bf16", "part of a weight", "no rows", "meta"])
+@needs_onednn
+@pytest.mark.parametrize("turned", ["expanded", "part"])
+def test_a_bias_of_any_layout_is_read_as_it_is(turned, products):
+    x, weight, bias = drawn(*SHAPES[0])
+    bias = torch.ones(1).expand(len(bias)) if turned == "expanded" else torch.randn(len(bias), 2)[:, 0]
+    wanted = F.linear(x.double(), weight.double(), bias.double())
+    assert off(linear(x, weight, bias), wanted) < 2e-6 and off(linear_gelu(x, weight, bias), F.gelu(wanted)) < 2e-6
+    layer = Linear(192, len(bias))
+    layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias, requires_grad=False)
+    assert off(layer(x), wanted) < 2e-6 and not products
+
+
+@pytest.mark.parametrize("wrong", ["x", "bias", "bias's type"])
+def test_what_does_not_fit_is_refused_as_by_torch(wrong):
+    x, weight, bias = drawn(*SHAPES[0])
+    if wrong == "x":
+        x = x[:, :191].contiguous()
+    if wrong == "bias":
+        bias = bias[:191].contiguous()
+    if wrong == "bias's type":
+        bias = bias.bfloat16()
+    with pytest.raises(RuntimeError) as theirs:
+        F.linear(x, weight, bias)
+    with pytest.raises(RuntimeError) as ours:
+        linear(x, weight, bias)
+    assert str(ours.value) == str(theirs.value)
+
+
+def test_transforms_tracers_and_a_second_import_find_torchs_own_layer(products):
+    x, weight, bias = drawn(*SHAPES[0])
+    slope = torch.func.grad(lambda w: linear(x, w, bias).sum())(weight)
+    assert off(slope, x.double().sum(0).expand(weight.shape)) < 1e-5
+    rows = torch.func.vmap(lambda some: linear(some, weight, bias))(x.expand(3, *x.shape))
+    assert off(rows[2], F.linear(x.double(), weight.double(), bias.double())) < 2e-6
+    layer = Linear(192, len(weight))
+    assert torch.equal(torch.jit.trace(layer, x)(x), F.linear(x, layer.weight, layer.bias))
+    products.clear()
+    torch._C._set_mkldnn_enabled(False)  # as torch.backends.mkldnn.flags does, which warns of GPUs
+    try:
+        linear(x, weight, bias)
+    finally:
+        torch._C._set_mkldnn_enabled(True)
+    assert not products
+    importlib.reload(module)
+
+
+@pytest.mark.parametrize(
+    "case", ["few rows", "narrow", "double", "bf16", "part of a weight", "no rows", "meta", "weight on meta"]
+)
 def test_elsewhere_it_is_torchs_own_layer(case, products):
     x, weight, bias = drawn(*SHAPES[0])
     if case == "few rows":
@@ -137,7 +187,7 @@ def test_elsewhere_it_is_torchs_own_layer(case, products):
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=case == "bf16"):
         weight.requires_grad_()
         got, wanted = linear(x, weight, bias), F.linear(x, weight, bias)
-    assert not products and got.dtype == wanted.dtype
+    assert not products and got.dtype == wanted.dtype and got.device == wanted.device
     assert case == "meta" or torch.equal(got, wanted)
 
 

@@ -173,6 +173,7 @@ def test_the_cost_of_a_run_is_that_of_its_steps():
     assert 1.0 < cost.run_flops(recipe) / (6.0 * tokens * blocks) < 1.4
     curve = [{"length": 100, "batch": batch, "memory": 2.0 + 0.3 * batch} for batch in (1, 4, 16)]
     assert cost.tokens_that_fit(curve, 8.0) == pytest.approx((3.0, 2000.0))
+    assert cost.tokens_that_fit([{**point, "memory": -point["batch"]} for point in curve], 8.0)[1] == float("inf")
 
 
 def test_a_side_that_cannot_be_built_says_why():

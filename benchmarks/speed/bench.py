@@ -16,7 +16,10 @@ from ...ssl.parallel import find_device
 from .side import Precision, Remote, Setting, Work
 
 FILE = "bench.json"
-WARMUP = 2  # steps: allocators, autotuning, and the compiler that fairseq2 calls
+WARMUP = (
+    4  # steps: allocators (lightly's first touches 4 GiB anew, its third still 0.4), autotuning, fairseq2's compiler
+)
+QUICK_WARMUP = 2  # of small networks
 KEY = ("work", "precision", "device", "quick", "compile")  # what tells rows apart
 FOOT = """
 A step goes from rows in memory to updated weights: collating them, copying them to the device, the loss, its gradient,
@@ -25,7 +28,7 @@ workers, the learning rate's schedule, metrics. lightly's views are drawn by its
 `pluri bench input` sets pluri's loader beside its steps."""
 
 
-def turns(ahead: int, steps: int) -> Iterator[tuple[int, int]]:
+def turns(ahead: int, steps: int, warmup: int = WARMUP) -> Iterator[tuple[int, int]]:
     """Whose step comes next (0: ours, 1: theirs), and its number; those below 0 are not measured.
 
     The sides take turns. But if the peer's loader works `ahead`, other turns would give it time that nobody measures,
@@ -33,10 +36,10 @@ def turns(ahead: int, steps: int) -> Iterator[tuple[int, int]]:
     store and beyond. Where that loader is hardly slower than its step, some of its store is still measured.
     """
     if ahead:
-        yield from ((1, number) for number in range(-WARMUP - ahead, steps))
-        yield from ((0, number) for number in range(-WARMUP, steps))
+        yield from ((1, number) for number in range(-warmup - ahead, steps))
+        yield from ((0, number) for number in range(-warmup, steps))
         return
-    for number in range(-WARMUP, steps):
+    for number in range(-warmup, steps):
         yield from ((which, number) for which in ((0, 1) if number % 2 == 0 else (1, 0)))
 
 
@@ -52,7 +55,7 @@ def measure(work: Work, setting: Setting) -> dict[str, Any]:
     try:
         for side in sides:
             side.ready()
-        for which, number in turns(sides[1].ahead, setting.steps):
+        for which, number in turns(sides[1].ahead, setting.steps, QUICK_WARMUP if setting.small else WARMUP):
             seconds = sides[which].seconds(max(0, number))
             if number >= 0:
                 times[which].append(seconds)
@@ -122,7 +125,7 @@ def _parser(names: list[str]) -> argparse.ArgumentParser:
         help="4 x 256 networks, short inputs, fp32 only, a work of each kind: two minutes",
     )
     parser.add_argument("--precision", choices=("fp32", "bf16", "both"))
-    parser.add_argument("--steps", type=_count, help="measured steps of each work, after two that are not")
+    parser.add_argument("--steps", type=_count, help="measured steps of each work, after four that are not")
     parser.add_argument("--compile", action="store_true", help="torch.compile each block of pluri's encoder")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--out", type=Path, default=Path("pluri-bench"), help="folder for bench.json")

@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import functools
 import json
+import math
 import os
 import statistics
 from collections.abc import Sequence
@@ -126,10 +127,13 @@ def run_flops(recipe: Recipe) -> float:
 
 
 def tokens_that_fit(curve: Sequence[dict[str, Any]], memory: float) -> tuple[float, float]:
-    """GiB for each 1,000 tokens of a step, by a line through the curve over batch, and how many `memory` GiB hold."""
+    """GiB for each 1,000 tokens of a step, by a line through the curve over batch, and how many `memory` GiB hold.
+
+    Infinitely many where larger batches took no more memory.
+    """
     tokens = [point["length"] * point["batch"] for point in curve]
     slope, start = np.polyfit(tokens, [point["memory"] for point in curve], 1)
-    return 1000 * float(slope), float((memory - start) / slope)
+    return 1000 * float(slope), float((memory - start) / slope) if slope > 0 else math.inf
 
 
 def _memory(device: torch.device) -> float:
@@ -250,11 +254,12 @@ def main(words: list[str]) -> None:
     if len(curves["batch"]) > 1:
         slope, most = tokens_that_fit(curves["batch"], _memory(setting.device))
         at = curves["batch"][0]
+        ends = f"ends at about {most:,.0f} tokens" if most < math.inf else "has no end that these would show"
         print(
             f"{slope:.2f} GiB for each 1,000 tokens of a step (depth {at['depth']}, width {at['width']}, rows of "
-            f"{at['length']}): by a line through these, memory ends at about {most:,.0f} tokens"
+            f"{at['length']}): by a line through these, memory {ends}"
         )
-        content |= {"gib_per_1000_tokens": slope, "most_tokens": most}
+        content |= {"gib_per_1000_tokens": slope, "most_tokens": most if most < math.inf else None}
     if not setting.small:  # the speed of small networks says nothing of the recipes'
         content["runs"] = _runs(setting)
     write(content, file)
