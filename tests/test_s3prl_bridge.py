@@ -336,6 +336,15 @@ def test_data_that_s3prl_would_misread_are_refused(commands, tmp_path):
         RunnerConfig().settings("emotion", tmp_path)
     with pytest.raises(ValueError, match="must be above 0"):
         RunnerConfig(steps=0)
+    file = tmp_path / "mine.yaml"
+    for content, words in (
+        ("runner: {log_step: 1}", "mine.yaml has no total_steps"),
+        ("a: [", "mine.yaml is no YAML: "),
+    ):
+        file.write_text(content)
+        with pytest.raises(ValueError, match=words) as caught:
+            RunnerConfig(config=str(file), evaluations=2).settings("emotion", tmp_path)
+        assert "\n" not in str(caught.value)
     small = fold.parts._replace(train=list({one.labels: one for one in fold.parts.train}.values()))
     with pytest.raises(ValueError, match=f"has {len(small.train)} clips of train, s3prl needs 32"):
         _few(small, tmp_path).settings("speech_commands", tmp_path)

@@ -304,6 +304,21 @@ def test_what_cannot_be_used_is_said_in_one_line(tmp_path):
     voice(tmp_path / "data" / "eve0.wav", "eve", 0)
     with pytest.raises(ValueError, match=r"line 2: nobody.wav is not one test utterance"):
         run(of(path, data=TrialCorpusConfig(path=str(path), trials=str(listing))), tmp_path / "out")
+    listing.write_text("1 fay1.wav fay2.wav\n1 fay1.wav eve1.wav\n0 fay2.wav eve1.wav\n")
+    with pytest.raises(ValueError, match=r"trials.txt, line 2: 1, but the speakers are fay and eve"):
+        of(path, data=TrialCorpusConfig(path=str(path), trials=str(listing))).folds()
+    with pytest.raises(MissingFiles, match=r"nope.txt is missing: --data.trials names a list of trials"):
+        of(path, data=TrialCorpusConfig(path=str(path), trials="nope.txt")).folds()
+    with pytest.raises(ValueError, match="crops must be above 0"):
+        of(path, crops=0)
+
+
+def test_a_trial_of_voxceleb_that_contradicts_the_speakers_is_named(tmp_path):
+    root = voxceleb(tmp_path / "VoxCeleb1")
+    file = root / "voxceleb1_test_v2.txt"
+    file.write_text("\n".join(f"{1 - int(line[0])}{line[1:]}" for line in file.read_text().splitlines()))
+    with pytest.raises(ValueError, match=r"voxceleb1_test_v2.txt, line 1: 0, but the speakers are (\w+) and \1"):
+        of(root).folds()
 
 
 @real

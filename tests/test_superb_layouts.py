@@ -329,6 +329,9 @@ def test_bad_rows_of_snips_are_named(tmp_path):
     file.write_text(right.replace("Joey-snips-train-0 ", "Joey-snips-train-1 "))
     parts = audio_snips(tmp_path)
     assert "all.iob.snips.txt has no row" in parts.skipped[0][1] and "no audio" in parts.skipped[1][1]
+    (tmp_path / "slots.txt").write_text("")
+    with pytest.raises(ValueError, match="slots.txt: the first line should be O"):
+        audio_snips(tmp_path)
     (tmp_path / "slots.txt").write_text("artist\n")
     with pytest.raises(ValueError, match="slots.txt: the first line should be O"):
         audio_snips(tmp_path)

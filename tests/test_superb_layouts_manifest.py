@@ -359,6 +359,10 @@ def test_what_teaches_nothing_or_is_said_twice_is_refused(tmp_path):
     (tmp_path / "twice.csv").write_text("path,label, label\n0.wav,a,train\n")
     with pytest.raises(ValueError, match=r"twice.csv: the column 'label' stands there twice"):
         labelled(tmp_path / "twice.csv")
+    with pytest.raises(ValueError, match=r"--data.test has no use with .*one.tsv: leave it away"):
+        corpora.keywords(str(path), "archive")
+    with pytest.raises(ValueError, match=r"--data.listing has no use with .*one.tsv: leave it away"):
+        corpora.speakers(str(path), "list.txt")
     (tmp_path / "list.txt").write_text("no folder\n")
     with pytest.raises(ValueError, match=r"list.txt is a file: name the corpus's folder, or a manifest"):
         corpora.speakers(str(tmp_path / "list.txt"), "")

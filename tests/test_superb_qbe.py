@@ -16,6 +16,7 @@ from pluri.benchmarks.finetune import MissingFiles
 from pluri.benchmarks.superb import corpora, suite
 from pluri.benchmarks.superb.clips import Clips
 from pluri.benchmarks.superb.featurizer import FeaturizerConfig
+from pluri.benchmarks.superb.layouts import published
 from pluri.benchmarks.superb.layouts.quesst14 import Search
 from pluri.benchmarks.superb.qbe import search as qbe_search
 from pluri.benchmarks.superb.qbe.search import GAIN, SearchConfig, find, values
@@ -216,7 +217,27 @@ def quesst(root):
     return root
 
 
-def test_quesst_is_scored_against_both_truths_and_written_in_the_leaderboards_form(tmp_path):
+def test_a_slice_of_quesst_is_not_the_leaderboards(tmp_path):
+    rows, said = run(of(quesst(tmp_path / "data")), tmp_path / "out")
+    few = "incomplete data: 3 documents and 2 queries of a part, where at least 1000 and 100 are to be expected"
+    assert rows[0].protocol.startswith(few) and few in said
+    to = next((tmp_path / "out" / "predictions").iterdir())
+    assert (to / "qbe.stdlist.xml").is_file() and not (to / "predict.zip").exists()
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "3 documents and 2 queries" in page and "so rows are comparable" not in page
+
+
+def test_queries_that_the_truth_does_not_know_are_an_error_and_no_score_of_nothing(tmp_path):
+    root = quesst(tmp_path / "data")
+    truth = root / "quesst14Database" / "scoring" / "groundtruth_quesst14_eval" / "quesst14_eval.rttm"
+    truth.write_text("LEXEME doc0 1 0.0 1.0 quesst14_eval_9999 <NA> <NA>\n")
+    with pytest.raises(ValueError, match="none of the 2 test queries occurs in any document.*the first is eval0"):
+        run(of(root), tmp_path / "out")
+
+
+def test_quesst_is_scored_against_both_truths_and_written_in_the_leaderboards_form(tmp_path, monkeypatch):
+    monkeypatch.setattr(published, "LEAST_DOCUMENTS", 3)
+    monkeypatch.setattr(published, "LEAST_QUERIES", 2)
     rows, _ = run(of(quesst(tmp_path / "data")), tmp_path / "out")
     (row,) = rows
     assert row.protocol.startswith("SUPERB: the nnenglish part")
@@ -268,7 +289,7 @@ def test_what_cannot_be_used_is_said_in_one_line(tmp_path):
         run(of(path), tmp_path / "out")
     rows = path.read_text().splitlines()
     path.write_text("\n".join([f"{row.split()[0]}\tnever\tdev" if "\tdev" in row else row for row in rows]))
-    with pytest.raises(ValueError, match=r"terms.tsv: no dev query occurs in any document"):
+    with pytest.raises(ValueError, match=r"terms.tsv: by its truth none of the 3 dev queries occurs in any document"):
         run(of(path), tmp_path / "out")
     tree = quesst(tmp_path / "quesst")
     (tree / "quesst14Database/scoring/groundtruth_quesst14_eval/quesst14_eval.rttm").unlink()

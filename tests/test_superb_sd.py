@@ -327,6 +327,10 @@ def test_what_cannot_be_used_is_said_in_one_line(tmp_path):
     path = manifest(tmp_path / "data")
     with pytest.raises(ValueError, match=r"0.wav has 2 speakers: set --speakers 2"):
         run(of(path, speakers=1), tmp_path / "out")
+    more = tmp_path / "data" / "more.tsv"
+    more.write_text(path.read_text() + "11.wav\tthird\t0.1\t0.3\ttest\n")
+    with pytest.raises(ValueError, match=r"11.wav has 3 speakers: set --speakers 3"):
+        run(of(more), tmp_path / "out")
     with pytest.raises(ValueError, match="--speakers is 1 to 6"):
         of(path, speakers=9)
     with pytest.raises(ValueError, match="--chunk is 100 frames or more"):

@@ -18,7 +18,7 @@ from pluri.benchmarks.encoders import load
 from pluri.benchmarks.finetune import MissingFiles
 from pluri.benchmarks.superb import suite
 from pluri.benchmarks.superb.asv.task import TrialCorpusConfig, VerificationConfig
-from pluri.benchmarks.superb.ctc.tasks import SlotConfig
+from pluri.benchmarks.superb.ctc.tasks import LetterConfig, SlotConfig
 from pluri.benchmarks.superb.order import ACROSS
 from pluri.benchmarks.superb.predictions import read_intents, read_pairs
 from pluri.benchmarks.superb.states import Reading
@@ -207,6 +207,27 @@ def test_no_score_without_a_sweep_unless_a_rate_is_given(superb, tmp_path):
     config = superb.of(KeywordConfig(), manifest(superb, tmp_path / "data"), lr=1e-2, steps=4)
     rows, said = superb.run("superb/ks", config, tmp_path / "out", seeds=1)
     assert "lr 0.01 as given, no sweep" in said and rows[0].chosen[0]["by"] == "given"
+
+
+@pytest.mark.parametrize(
+    ("make", "setting"),
+    [
+        (KeywordConfig, {"clip": -1.0}),
+        (KeywordConfig, {"clip": float("nan")}),
+        (KeywordConfig, {"grid": (0.1, 0.01, float("nan"))}),
+        (KeywordConfig, {"lr": float("inf")}),
+        (KeywordConfig, {"crops": 0}),
+        (SpeakerConfig, {"longest": -1.0}),
+        (SpeakerConfig, {"crops": 0}),
+        (LetterConfig, {"hidden": 0}),
+        (StoreConfig, {"gigabytes": float("nan")}),
+        (StoreConfig, {"threads": 0}),
+        (StoreConfig, {"seconds": 0.0}),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_before_anything_is_read(make, setting):
+    with pytest.raises(ValueError, match="above 0"):
+        make(**setting)
 
 
 @pytest.mark.parametrize("spoil", ["train", "test", "missing"])

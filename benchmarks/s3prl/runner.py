@@ -58,6 +58,8 @@ class RunnerConfig(Config):
         runner = found.get("runner")
         if not isinstance(runner, dict):
             raise ValueError(f"{self.config} has no runner: is it a config.yaml of s3prl's?")
+        if "total_steps" not in runner and self.steps is None:
+            raise ValueError(f"{self.config} has no total_steps below runner: set --steps")
         if self.steps is not None:
             runner["total_steps"] = self.steps
         if self.evaluations is not None or not self.config:
@@ -82,7 +84,10 @@ class RunnerConfig(Config):
 
         if not Path(self.config).is_file():
             raise ValueError(f"{self.config} is missing: set --config to a file of s3prl's settings")
-        found = yaml.safe_load(Path(self.config).read_text())
+        try:
+            found = yaml.safe_load(Path(self.config).read_text())
+        except yaml.YAMLError as error:
+            raise ValueError(f"{self.config} is no YAML: {' '.join(str(error).split())}") from None
         return found if isinstance(found, dict) else {}
 
 

@@ -20,7 +20,7 @@ from .layouts.librispeech import librispeech
 from .layouts.listings import need_folder, table
 from .layouts.manifest import diarized, labelled, searched, transcribed, verified
 from .layouts.manifest_rows import read_rows
-from .layouts.published import lacks
+from .layouts.published import lacks, lacks_terms
 from .layouts.quesst14 import Search, quesst14
 from .layouts.snips import audio_snips
 from .layouts.speech_commands import NOISE, is_published, speech_commands
@@ -42,6 +42,7 @@ def keywords(path: str, test: str) -> list[Fold]:
     """
     root = _start(path)
     if is_table(root):
+        _need_empty(root, "test", test)
         return _one("ks", labelled(root))
     for folder in (root, root / "speech_commands_v0.01", root / "speech_commands_v0.02"):
         beside = sorted(folder.parent.glob("speech_commands_test_set_v*"))
@@ -54,6 +55,7 @@ def keywords(path: str, test: str) -> list[Fold]:
                 raise ValueError(f"{folder} has no {NOISE}, so --data.test has no use: name the training archive")
             return _one("ks", speech_commands(folder))
     if (root / "recordings").is_dir():
+        _need_empty(root, "test", test)
         return _one("ks", fsdd(root))
     raise _missing(root, "speech_commands_v0.01 with _background_noise_, FSDD's recordings, or a manifest")
 
@@ -77,6 +79,7 @@ def speakers(path: str, listing: str) -> list[Fold]:
     """SID: VoxCeleb1 with its identification list, FSDD, AN4, or a manifest. Raises MissingFiles."""
     root = _start(path)
     if is_table(root):
+        _need_empty(root, "listing", listing)
         return _one("sid", labelled(root))
     for folder in (root, root / "VoxCeleb1"):
         if listing or (folder / "iden_split.txt").is_file() or (folder / "veri_test_class.txt").is_file():
@@ -99,6 +102,8 @@ def verification(path: str, trials: str, clean: bool) -> list[Fold]:
     """
     root, listing = _start(path), Path(trials) if trials else None
     judged = "dev" if clean else "test"
+    if listing is not None and listing != ALL and not listing.is_file():
+        raise MissingFiles(f"{listing} is missing: --data.trials names a list of trials, or is all")
     if is_table(root):
         return _one("asv", verified(root, listing, clean), judged=judged)
     for folder in (root, root / "VoxCeleb1"):
@@ -191,7 +196,10 @@ def searches(path: str) -> tuple[Search, bool]:
         return searched(root), False
     for folder in (root, root / "quesst14Database"):
         if (folder / "scoring" / "language_key_utterances.lst").is_file():
-            return quesst14(folder), True
+            search = quesst14(folder)
+            if few := lacks_terms(search):
+                return search._replace(protocol=f"{few}; {search.protocol}"), False
+            return search, True
     raise _missing(root, "QUESST14's scoring/language_key_utterances.lst, or a manifest")
 
 
@@ -216,6 +224,11 @@ def emotions(path: str, clean: bool, wanted: tuple[int, ...]) -> list[Fold]:
         count = len({file.name[:2] for file in (root / "wav").glob("*.wav")})
         return _folds("er", {n: emodb(root, n) for n in wanted or range(1, count + 1)}, False)
     raise _missing(root, "IEMOCAP's Session1 to Session5, EMO-DB's wav, or a manifest")
+
+
+def _need_empty(root: Path, setting: str, value: str) -> None:
+    if value:
+        raise ValueError(f"--data.{setting} has no use with {root}: leave it away")
 
 
 def _start(path: str) -> Path:

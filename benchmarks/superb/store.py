@@ -47,6 +47,12 @@ class StoreConfig(Config):
     seconds: float = 60.0  # of audio, padded, that the encoder takes at once
     threads: int = 4  # that read audio
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.gigabytes < math.inf or not 0 < self.seconds < math.inf or self.threads < 1:
+            raise ValueError(
+                "store.gigabytes is 0 or more, store.seconds and store.threads above 0, all of them finite"
+            )
+
 
 class Beside(NamedTuple):
     """What a sweep itself keeps on disk."""

@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -29,6 +29,13 @@ LEFT_OUT = "left_out.json"
 _FREE = ("data", "store", "device")
 # Files that are SUPERB's by their names, wherever they lie (s3prl@ec8064b, downstream/docs/superb.md, ASR with KenLM).
 _FILES = {"beam.lm": ("4-gram.arpa", "4-gram.arpa.gz"), "beam.words": ("librispeech_lexicon.lst",)}
+
+
+def need_positive(values: Mapping[str, float]) -> None:
+    """Raises ValueError for the first value that is not a finite number above 0, by its name."""
+    for name, value in values.items():
+        if not 0 < value < math.inf:  # which no NaN is
+            raise ValueError(f"{name} must be above 0, and finite, not {value:g}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,8 +88,8 @@ class SweptConfig(Config, ABC):
     def __post_init__(self) -> None:
         if self.lr is None and len(set(self.grid)) < 2:
             raise ValueError(f"a grid of {len(set(self.grid))} learning rate(s) is no sweep: name one by --lr")
-        if min(self.rates()) <= 0 or self.steps < 1 or self.evaluations < 1 or self.batch < 1:
-            raise ValueError("learning rates, steps, evaluations and batch must be above 0")
+        need_positive({f"learning rate {rate:g}": rate for rate in self.rates()})
+        need_positive({name: getattr(self, name) for name in ("steps", "evaluations", "batch", "clip")})
 
     def rates(self) -> tuple[float, ...]:
         """The learning rates that are tried, largest first."""

@@ -16,7 +16,7 @@ from ..order import ACROSS
 from ..predictions import FILES, write_scores
 from ..states import Reading, States
 from ..sweep import Plan, Probe, Run
-from ..swept import CorpusConfig, Fold, Prepared, SweptConfig
+from ..swept import CorpusConfig, Fold, Prepared, SweptConfig, need_positive
 from ..utterance.config import need_all, usable
 from ..utterance.probe import Labelled, label
 from ..utterances import Kept, Parts, Utterance, fixed_crops, heard_seconds
@@ -67,6 +67,10 @@ class VerificationConfig(SweptConfig):
     shortest: float = 2.0  # seconds; training clips that are no longer are left out
     longest: float = 8.0  # seconds of a training clip
     crops: int = 4  # pieces at even distances in a longer one, where s3prl draws a random one
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        need_positive({"longest": self.longest, "crops": self.crops})
 
     def folds(self) -> list[Fold]:
         found = corpora.verification(self.data.path, self.data.trials, self.protocol == "clean")

@@ -4,6 +4,7 @@
 import itertools
 import math
 import random
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..layouts.listings import numbered_lines
@@ -44,15 +45,24 @@ def with_trials(parts: Parts, path: Path) -> Parts:
         pieces = utterance.path.parts
         for end in {utterance.name, *("/".join(pieces[-depth:]) for depth in range(1, len(pieces)))}:
             names.setdefault(end, set()).add(utterance.name)
+    voices = {utterance.name: utterance.speaker for utterance in parts.test}
     trials = []
     for number, same, *ends in read_trials(path):
         for end in ends:
             if len(names.get(end, ())) != 1:
                 several = f"it could be {' or '.join(sorted(names[end])[:2])}" if end in names else "none is called so"
                 raise ValueError(f"{path}, line {number}: {end} is not one test utterance: {several}")
-        trials.append(Trial(same, *(min(names[end]) for end in ends)))
+        trials.append(known(Trial(same, *(min(names[end]) for end in ends)), voices, f"{path}, line {number}"))
     protocol = f"{parts.protocol}; {len(trials)} trials of {path.name}"
     return parts._replace(trials=tuple(trials), protocol=protocol)
+
+
+def known(trial: Trial, voices: Mapping[str, str], place: str) -> Trial:
+    """The trial. Raises ValueError if it says otherwise than its utterances' speakers, `voices` by name."""
+    first, second = voices[trial.first], voices[trial.second]
+    if first and second and trial.same != (first == second):
+        raise ValueError(f"{place}: {int(trial.same)}, but the speakers are {first} and {second}")
+    return trial
 
 
 def all_trials(utterances: list[Utterance]) -> tuple[Trial, ...]:

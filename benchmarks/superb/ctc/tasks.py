@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 from .. import corpora
-from ..swept import Fold
+from ..swept import Fold, need_positive
 from ..utterances import Parts, Slot, Utterance
 from .beam import BeamConfig
 from .buckets import LONG, buckets, windows
@@ -115,6 +115,7 @@ class RecurrentConfig(CtcConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        need_positive({"hidden": self.hidden})
         published = {field.name: field.default for field in dataclasses.fields(self)}["augment"]
         if not self.augmented and self.augment != published:
             raise ValueError("augment has no effect: leave --augmented True")

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many clips the leaderboard's data have, so that a part of a corpus is not taken for all of it.
 
-Of QbE no number was found; its lists name the audio, all of which has to be there.
+Of QbE no number was found: its lists name the audio, all of which has to be there, and are refused where they are as
+short as only a slice's can be.
 """
 
 from typing import NamedTuple
 
 from ..utterances import Parts
+from .quesst14 import Search
 
 INCOMPLETE = "incomplete data"  # how the protocol of such data begins
 _S3PRL = "s3prl/s3prl@ec8064b"
@@ -44,6 +46,19 @@ COUNTS = {
     ),
     "se": Count((824,), "huggingface/datasets JacobLinCool/VoiceBank-DEMAND-16k@4497db3, README.md", 11_572),
 }
+
+
+# QUESST 2014 has thousands of documents in six languages, English among them, and hundreds of queries.
+LEAST_DOCUMENTS, LEAST_QUERIES = 1000, 100
+
+
+def lacks_terms(search: Search) -> str:
+    """What a part of QUESST 2014 has too little of, in a few words; "" for nothing."""
+    queries = min(len(search.dev), len(search.test))
+    if len(search.documents) >= LEAST_DOCUMENTS and queries >= LEAST_QUERIES:
+        return ""
+    least = f"at least {LEAST_DOCUMENTS} and {LEAST_QUERIES} are to be expected"
+    return f"{INCOMPLETE}: {len(search.documents)} documents and {queries} queries of a part, where {least}"
 
 
 def lacks(task: str, parts: Parts, fold: int = 1) -> str:

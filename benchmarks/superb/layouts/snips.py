@@ -55,7 +55,7 @@ def audio_snips(root: Path) -> Parts:
 def read_slots(path: Path) -> tuple[str, ...]:
     """The slots that slots.txt names below its first line, which is O (no slot)."""
     names = [line.strip() for _, line in numbered_lines(path)]
-    if names[0] != "O" or len(set(names)) != len(names):
+    if names[:1] != ["O"] or len(set(names)) != len(names):
         raise ValueError(f"{path}: the first line should be O, and each slot should stand there once")
     return tuple(names[1:])
 

@@ -9,7 +9,7 @@ Both as in s3prl@ec8064b, downstream/voxceleb1 and downstream/sv_voxceleb1.
 from pathlib import Path
 
 from ..apart import set_apart
-from ..asv.trials import draw_trials, read_trials
+from ..asv.trials import draw_trials, known, read_trials
 from ..utterances import Parts, Slot, Trial, Utterance, checked, leave_out
 from .listings import need_folder, numbered_lines
 
@@ -71,7 +71,8 @@ def voxceleb1_verification(root: Path, trials: Path | None = None, clean: bool =
                 if path is None:
                     raise ValueError(f"{trials}, line {number}: there is no {end} in {root}/*/wav")
                 test[end] = _utterance(path)
-        pairs.append(Trial(same, test[ends[0]].name, test[ends[1]].name))
+        pair = Trial(same, test[ends[0]].name, test[ends[1]].name)
+        pairs.append(known(pair, {test[end].name: test[end].speaker for end in ends}, f"{trials}, line {number}"))
     if both := {utterance.speaker for utterance in train} & {utterance.speaker for utterance in test.values()}:
         raise ValueError(f"{trials}: the speaker {min(both)} is in {folder} too, where training would hear it")
     whose = "SUPERB" if trials.name in TRIALS else "not SUPERB's trials"

@@ -79,9 +79,12 @@ def find(
     """
     if wanted.test_truth is None or wanted.dev_truth is None:
         raise ValueError(f"{config.data.path} has no truth of dev or test (scoring/groundtruth_quesst14_*): add it")
-    for name, truth in (("dev", wanted.dev_truth), ("test", wanted.test_truth)):
-        if not any(truth.values()):
-            raise ValueError(f"{config.data.path}: no {name} query occurs in any document: nothing could be found")
+    for name, truth, queries in (("dev", wanted.dev_truth, wanted.dev), ("test", wanted.test_truth, wanted.test)):
+        if not any(truth.get(query.name) for query in queries):
+            raise ValueError(
+                f"{config.data.path}: by its truth none of the {len(queries)} {name} queries occurs in any document: "
+                f"nothing could be found; the first is {queries[0].name}"
+            )
     reading = _reading(config, backbone)
     clips = Clips(GAIN)
     numbers = _Numbers(*([clips.add(one) for one in _timed(part)] for part in wanted[:3]))

@@ -105,6 +105,9 @@ class DiarizationConfig(SweptConfig):
         def chunks(part: list[Recording]) -> list[Chunk]:
             return [chunk for recording in part for chunk in recording.chunks]
 
+        for one in test:
+            if (many := len({turn.speaker for turn in one.turns})) > self.speakers:
+                raise ValueError(f"{one.path} has {many} speakers: set --speakers {many}")
         clean = self.protocol == "clean"
         parts = [[cut(one, clips, self.chunk, self.speakers) for one in part] for part in (train, dev)]
         heard = [cut(one, clips, None if clean else self.chunk, None) for one in test]

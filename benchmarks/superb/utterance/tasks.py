@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 from .. import corpora
 from ..order import ACROSS
-from ..swept import CorpusConfig, Fold
+from ..swept import CorpusConfig, Fold, need_positive
 from ..utterances import Utterance, fixed_crops
 from .config import UtteranceConfig
 from .probe import Drawing
@@ -35,6 +35,10 @@ class KeywordConfig(UtteranceConfig):
     data: KeywordCorpusConfig = KeywordCorpusConfig()
     protocol: Protocol = "published"
     crops: int = 64  # seconds at even distances in each recording of noise, where s3prl draws a random one
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        need_positive({"crops": self.crops})
 
     def folds(self) -> list[Fold]:
         return corpora.keywords(self.data.path, self.data.test)
@@ -105,6 +109,10 @@ class SpeakerConfig(UtteranceConfig):
     data: SpeakerCorpusConfig = SpeakerCorpusConfig()
     longest: float = 8.0  # seconds of a training clip
     crops: int = 4  # pieces at even distances in a longer one, where s3prl draws a random one
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        need_positive({"longest": self.longest, "crops": self.crops})
 
     def folds(self) -> list[Fold]:
         return corpora.speakers(self.data.path, self.data.listing)
