@@ -129,10 +129,10 @@ def settings(task: str, root: Path) -> SweptConfig | SearchConfig:
     [("fbank_no_cmvn", "fp32"), ("random:speech/wav2vec2_tiny", "bf16")],  # filter banks know no bf16
 )
 def test_superb_scores_the_same_in_bf16(device, encoder, half, tmp_path):
-    rows = []
+    listing, rows = digits(tmp_path / "data", "ks"), []
     for name, precision, where in (("plain", "fp32", "cpu"), ("half", half, device)):
         config = KeywordConfig(lr=1e-2, steps=150, evaluations=3)
-        data = dataclasses.replace(config.data, path=str(digits(tmp_path / "data", "ks")))
+        data = dataclasses.replace(config.data, path=str(listing))
         config = dataclasses.replace(config, data=data, precision=precision, device=where)
         rows += superb_suite.evaluate({"superb/ks": config}, encoder, 3, False, tmp_path / name, print)
     assert rows[0].scores["accuracy"] > 0.3  # one in five by chance

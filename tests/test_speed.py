@@ -250,12 +250,14 @@ def _remotes(ahead, events):
 
 def test_a_peer_whose_loader_works_ahead_has_ended_before_our_first_step(monkeypatch):
     work = Work("made_up", "text", "nobody", "tokens", (), print, print)  # pyright: ignore
-    setting = Setting(torch.device("cpu"), "fp32", True, 3)
     events = []
     monkeypatch.setattr(bench, "Remote", _remotes(2, events))
-    row = bench.measure(work, setting)
-    theirs, ours = ["theirs"] * (bench.WARMUP + 2 + 3), ["ours"] * (bench.WARMUP + 3)
-    assert events[: len(theirs) + 1 + len(ours)] == [*theirs, "end of theirs", *ours]
+    for small, before in ((False, bench.WARMUP), (True, bench.QUICK_WARMUP)):
+        setting = Setting(torch.device("cpu"), "fp32", small, 3)
+        events.clear()
+        row = bench.measure(work, setting)
+        theirs, ours = ["theirs"] * (before + 2 + 3), ["ours"] * (before + 3)
+        assert events[: len(theirs) + 1 + len(ours)] == [*theirs, "end of theirs", *ours]
     assert (row["ratio"], row["mfu"], row["memory"], len(row["seconds"][1])) == (2.0, 0.75, [1.0, 1.0], 3)
     events.clear()
     monkeypatch.setattr(bench, "Remote", _remotes(0, events))
