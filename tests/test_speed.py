@@ -252,8 +252,8 @@ def test_a_peer_whose_loader_works_ahead_has_ended_before_our_first_step(monkeyp
     work = Work("made_up", "text", "nobody", "tokens", (), print, print)  # pyright: ignore
     events = []
     monkeypatch.setattr(bench, "Remote", _remotes(2, events))
-    for small, before in ((False, bench.WARMUP), (True, bench.QUICK_WARMUP)):
-        setting = Setting(torch.device("cpu"), "fp32", small, 3)
+    for quick, before in ((False, bench.WARMUP), (True, bench.QUICK_WARMUP)):
+        setting = Setting(torch.device("cpu"), "fp32", quick, 3)
         events.clear()
         row = bench.measure(work, setting)
         theirs, ours = ["theirs"] * (before + 2 + 3), ["ours"] * (before + 3)
