@@ -80,7 +80,7 @@ def _plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
 
 def _watched() -> bool:
     """Whether something has to see torch's own layer: a compiler, a tracer, a transform, autocast; or oneDNN is off."""
-    seen = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
+    seen = torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._are_functorch_transforms_active()
     return seen or torch.is_autocast_enabled("cpu") or not torch.backends.mkldnn.enabled
 
 

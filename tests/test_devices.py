@@ -103,22 +103,22 @@ def voices(root: Path) -> Path:
 def settings(task: str, root: Path) -> SweptConfig | SearchConfig:
     """A task with a head that learns something within seconds."""
     found = DATA / "ami_debug" if task == "sd" else voices(root) if task == "asv" else digits(root, task)
-    data = {"path": str(found)}
-    short = {"data": CorpusConfig(**data), "lr": 1e-2, "steps": 60, "evaluations": 2, "batch": 16}
+    path = str(found)
+    short = {"data": CorpusConfig(path=path), "lr": 1e-2, "steps": 60, "evaluations": 2, "batch": 16}
     recurrent = {**short, "hidden": 24, "augmented": False, "steps": 150}
     if task == "pr":
-        return PhoneConfig(**{**short, "data": PronouncedCorpusConfig(**data, lexicon=(str(root / "lexicon.txt"),))})
+        return PhoneConfig(**{**short, "data": PronouncedCorpusConfig(path=path, lexicon=(str(root / "lexicon.txt"),))})
     if task == "asv":
-        corpus = TrialCorpusConfig(**data, trials="all")
+        corpus = TrialCorpusConfig(path=path, trials="all")
         return VerificationConfig(
             **{**short, "data": corpus, "lr": 3e-4, "steps": 6, "batch": 4, "shortest": 0.1, "silence": "keep"}
         )
     if task == "sd":
         return DiarizationConfig(**{**short, "lr": 1e-3, "steps": 6, "batch": 2, "speakers": 4, "chunk": 1000})
     if task == "qbe":
-        return SearchConfig(data=CorpusConfig(**data))
+        return SearchConfig(data=CorpusConfig(path=path))
     if task == "asr":
-        return LetterConfig(**{**recurrent, "data": TranscribedCorpusConfig(**data)})
+        return LetterConfig(**{**recurrent, "data": TranscribedCorpusConfig(path=path)})
     return SlotConfig(**recurrent)
 
 

@@ -156,7 +156,9 @@ def test_transforms_tracers_and_a_second_import_find_torchs_own_layer(products):
     rows = torch.func.vmap(lambda some: linear(some, weight, bias))(x.expand(3, *x.shape))
     assert off(rows[2], F.linear(x.double(), weight.double(), bias.double())) < 2e-6
     layer = Linear(192, len(weight))
-    assert torch.equal(torch.jit.trace(layer, x)(x), F.linear(x, layer.weight, layer.bias))
+    traced = torch.jit.trace(layer, x)
+    assert isinstance(traced, torch.jit.ScriptModule)
+    assert torch.equal(traced(x), F.linear(x, layer.weight, layer.bias))
     products.clear()
     torch._C._set_mkldnn_enabled(False)  # as torch.backends.mkldnn.flags does, which warns of GPUs
     try:
