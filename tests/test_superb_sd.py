@@ -188,6 +188,10 @@ def test_a_part_in_which_nobody_speaks_is_refused_before_training(tmp_path, part
         file.write("SPEAKER train 1 1.0 4.0 <NA> <NA> low <NA> <NA>\n")
     with pytest.raises(ValueError, match=r"a.train.rttm, line 3: low's turn ends at 5 seconds, and .*train.wav at 1.3"):
         of(tmp_path).folds()
+    for passed_over in ("", "other 1 0.0 1.3\n"):
+        (tmp_path / "a.train.uem").write_text(passed_over)
+        with pytest.raises(ValueError, match=r"a.train.lst, line 1: a.train.uem does not say what to score of train"):
+            of(tmp_path).folds()
     (tmp_path / "a.train.uem").write_text("train 1 0.0 1.3\n")  # a slice of a longer recording
     if part == "development":
         assert of(tmp_path).folds()

@@ -105,6 +105,8 @@ def checked(parts: Parts, source: Path) -> Parts:
         seen: dict[str, Path] = {}
         for utterance in utterances:
             if utterance.name in seen:
+                if utterance.path == seen[utterance.name]:
+                    raise ValueError(f"{source}: the lists of {part} name {utterance.path} twice: remove one row")
                 raise ValueError(
                     f"{source}: two {part} utterances are named {utterance.name}: {seen[utterance.name]} "
                     f"and {utterance.path}; remove one"

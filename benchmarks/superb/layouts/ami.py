@@ -14,7 +14,8 @@ from .listings import need_folder, numbered_lines
 def ami(root: Path) -> Parts:
     """Recordings with turns and what is scored of them.
 
-    Raises: ValueError if a list is missing or there twice, or a recording has no turns, or for missing test audio.
+    Raises: ValueError if a list is missing or there twice, a recording has no turns or its UEM file passes it over, or
+        for missing test audio.
     """
     skipped: list[tuple[str, str]] = []
     found: dict[str, list[Utterance]] = {}
@@ -29,6 +30,8 @@ def ami(root: Path) -> Parts:
         for number, line in numbered_lines(lists[0]):
             recording = line.strip()
             path = root / f"{recording}.wav"
+            if uem.is_file() and recording not in scored and path.is_file():
+                raise ValueError(f"{lists[0]}, line {number}: {uem.name} does not say what to score of {recording}")
             if recording not in turns:
                 raise ValueError(f"{lists[0]}, line {number}: {lists[0].stem}.rttm has no turns of {recording}")
             if path.is_file():
