@@ -149,7 +149,7 @@ def test_what_does_not_fit_is_refused_as_by_torch(wrong):
     assert str(ours.value) == str(theirs.value)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.trace. is deprecated")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")  # the newest torch calls them deprecated
 def test_transforms_tracers_and_a_second_import_find_torchs_own_layer(products):
     x, weight, bias = drawn(*SHAPES[0])
     slope = torch.func.grad(lambda w: linear(x, w, bias).sum())(weight)
