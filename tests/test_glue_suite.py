@@ -290,9 +290,12 @@ def command(small_bert: Path, glue: Path, out: Path) -> list[str]:
     return [sys.executable, "-m", "pluri", *words, "--batch", "8", "--epochs", "2", "--lr", "0.001", "0.003"]
 
 
-def under_way(out: Path) -> bool:
-    """Whether a run that is not finished has a checkpoint."""
-    return any(not (step.parent / "run.json").is_file() for step in out.rglob("step_*"))
+def finished_and_under_way(out: Path) -> tuple[int, int]:
+    """How many runs are finished, and how many others have a checkpoint, while folders come and go."""
+    walked = list(os.walk(out))  # unlike rglob, it passes over a folder that is gone
+    finished = {folder for folder, _, files in walked if "run.json" in files}
+    begun = {folder for folder, inside, _ in walked if any(name.startswith("step_") for name in inside)}
+    return len(finished), len(begun - finished)
 
 
 @pytest.mark.slow
@@ -304,10 +307,14 @@ def test_a_suite_killed_twice_ends_with_the_same_scores(glue, small_bert, tmp_pa
         process = subprocess.Popen(
             command(small_bert, glue, tmp_path / "b"), env=environment, stdout=subprocess.DEVNULL
         )
-        out = tmp_path / "b"
-        while process.poll() is None and not (len(list(out.rglob("run.json"))) >= goal and under_way(out)):
-            time.sleep(0.01)
-        process.kill()
+        try:
+            while process.poll() is None:
+                finished, begun = finished_and_under_way(tmp_path / "b")
+                if finished >= goal and begun:
+                    break
+                time.sleep(0.01)
+        finally:
+            process.kill()
         assert process.wait() != 0, "it was done before it could be killed"
     end = subprocess.run(command(small_bert, glue, tmp_path / "b"), env=environment, capture_output=True, text=True)
     assert end.returncode == 0, end.stderr
