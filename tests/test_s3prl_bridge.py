@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ import torch
 from pluri.benchmarks.encoders import load, modality, random_twin, settings_of
 from pluri.benchmarks.s3prl import shims
 from pluri.benchmarks.s3prl.corpus import lay_out
-from pluri.benchmarks.s3prl.encoder import UpstreamFrontEnd
+from pluri.benchmarks.s3prl.encoder import UpstreamConfig, UpstreamFrontEnd
 from pluri.benchmarks.s3prl.runner import RunnerConfig, result
 from pluri.benchmarks.s3prl.upstream import Upstream, pluri
 from pluri.benchmarks.superb import corpora
@@ -204,10 +205,19 @@ def test_a_users_own_upstream_is_one_that_needs_no_download(peer, tmp_path, monk
 
     (tmp_path / "mine.pt").write_bytes(b"weights")
     monkeypatch.setattr(peer("s3prl.upstream.example.hubconf"), "customized_upstream", picky)
-    with pytest.raises(
-        ValueError, match=r"from .*mine.pt \(pluri gives it no model_config\): AssertionError give me both"
-    ):
+    with pytest.raises(ValueError, match=r"mine.pt \(pluri gives it no model_config\): AssertionError give me both"):
         load(f"s3prl:customized_upstream@{tmp_path / 'mine.pt'}")
+
+
+def test_an_upstream_that_was_changed_under_its_name_is_another(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: SimpleNamespace(origin=f"{tmp_path}/__init__.py"))
+    (tmp_path / "upstream" / "example").mkdir(parents=True)
+    for name, file in ("wav2vec2_local@a.pt", "a.pt"), ("customized_upstream", "upstream/example/expert.py"):
+        found = []
+        for text in ("FEAT = s", "FEAT = torch.log(s)", "FEAT = s"):
+            (tmp_path / file).write_text(text)
+            found.append(UpstreamConfig.of(f"s3prl:{name}".replace("@", f"@{tmp_path}/")))
+        assert found[0] != found[1] and found[0] == found[2]
 
 
 @needs_s3prl

@@ -6,6 +6,8 @@ Shape letters: B rows, S samples, T frames, L layers, D width.
 """
 
 import dataclasses
+import hashlib
+import importlib.util
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,6 +43,7 @@ class UpstreamConfig(Config):
     name: str  # in s3prl's hub
     checkpoint: str = ""  # a local file or, for Hugging Face's models, a folder
     version: int = 2  # by which stores and sweeps are known; 1 repeated the last frame up to nn/upstream.py's count
+    digest: str = ""  # of what may change under the same name: the checkpoint, and the code of one's own upstream
 
     @classmethod
     def of(cls, encoder: str) -> "UpstreamConfig":
@@ -58,7 +61,7 @@ class UpstreamConfig(Config):
             needed = name.endswith(_LOCAL) or checkpoint
             if needed and not Path(checkpoint or "no file").exists():
                 raise ValueError(f"{encoder}: name a checkpoint that is there, as {PREFIX}{name}@FILE")
-            return cls(name=name, checkpoint=checkpoint)
+            return cls(name=name, checkpoint=checkpoint, digest=_digest(name, checkpoint))
         known = f"{', '.join(BASELINES)}, {OWN}, or a name that ends in _local or _custom, with @FILE"
         raise ValueError(f"{encoder} is no upstream of s3prl's that needs no download: name one of {known}")
 
@@ -79,6 +82,24 @@ class UpstreamConfig(Config):
                 raise ValueError(f"s3prl's {self.name} cannot be built from {given}: {why}") from error
         assert isinstance(module, nn.Module)
         return module.eval()
+
+
+def _digest(name: str, checkpoint: str) -> str:
+    """Changes with the files behind an upstream; "" if there are none."""
+    files = _files(Path(checkpoint)) if checkpoint else []
+    package = importlib.util.find_spec("s3prl")
+    if name == OWN and package is not None and package.origin is not None:
+        files += _files(Path(package.origin).parent / "upstream" / "example", "*.py")
+    digest = hashlib.blake2b(digest_size=16)
+    for file in files:
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "blake2b").digest())
+    return digest.hexdigest() if files else ""
+
+
+def _files(place: Path, pattern: str = "*") -> list[Path]:
+    """A file, or those of a folder and below, in order."""
+    return [place] if place.is_file() else sorted(path for path in place.rglob(pattern) if path.is_file())
 
 
 class UpstreamFrontEnd(FrontEnd):
