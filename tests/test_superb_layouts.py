@@ -3,6 +3,7 @@
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -287,6 +288,17 @@ def test_unknown_slot_values_missing_columns_and_missing_audio_are_named(tmp_pat
         fluent_speech_commands(tmp_path)
 
 
+def test_fluent_needs_no_more_columns_than_s3prl_reads(tmp_path):
+    make_fluent(tmp_path)
+    whole = fluent_speech_commands(tmp_path)
+    for part in ("train", "valid", "test"):
+        file = tmp_path / f"data/{part}_data.csv"
+        file.write_text(re.sub(r',"Say ""it"", please"|,v\d(?=,")|,speakerId,transcription', "", file.read_text()))
+    bare = fluent_speech_commands(tmp_path)
+    assert [utterance.labels for utterance in bare.test] == [utterance.labels for utterance in whole.test]
+    assert not bare.train[0].text and not bare.train[0].speaker
+
+
 def make_snips(root):
     rows = []
     for part, voices in VOICES.items():
@@ -330,7 +342,7 @@ def test_bad_rows_of_snips_are_named(tmp_path):
     parts = audio_snips(tmp_path)
     assert "all.iob.snips.txt has no row" in parts.skipped[0][1] and "no audio" in parts.skipped[1][1]
     (tmp_path / "slots.txt").write_text("")
-    with pytest.raises(ValueError, match="slots.txt: the first line should be O"):
+    with pytest.raises(ValueError, match="slots.txt is empty"):
         audio_snips(tmp_path)
     (tmp_path / "slots.txt").write_text("artist\n")
     with pytest.raises(ValueError, match="slots.txt: the first line should be O"):

@@ -67,6 +67,36 @@ def test_without_a_split_names_decide_and_nothing_moves_when_rows_are_added(tmp_
     assert "by name, by file" in parts.protocol
 
 
+def test_without_a_split_train_has_a_clip_of_each_label_however_rare(tmp_path):
+    rows = [{"path": f"{i}.wav", "label": f"s{i // 2}", "room": str(i // 3)} for i in range(60)]
+    one = labelled(write(tmp_path / "m.tsv", rows))
+    assert len({u.labels for u in one.train}) == 30 and one.dev and one.test and "went back to train" in one.protocol
+    two = labelled(tmp_path / "m.tsv", ("label", "room"))
+    for number, count in enumerate((30, 20)):
+        assert len({u.labels[number] for u in two.train}) == count
+    assert set(names(one.train)) <= set(names(two.train))
+    rows = [{**row, "speaker": f"v{i % 3}", "label": f"s{i % 3}"} for i, row in enumerate(rows)]
+    with pytest.raises(ValueError, match=r"training has the label 's\d': name train, dev and test in a column split"):
+        labelled(write(tmp_path / "m.tsv", rows), apart=True)
+
+
+def test_pieces_late_in_a_long_recording_have_names_of_their_own(tmp_path):
+    rows = []
+    for i, split in enumerate(("train", "train", "dev", "test")):
+        start, end = f"{10_000 + 0.03 * i:.2f}", f"{10_000.03 + 0.03 * i:.2f}"
+        rows.append({"path": "a.wav", "label": "xy"[i % 2], "start": start, "end": end, "split": split})
+    assert names(labelled(write(tmp_path / "m.tsv", rows)).train) == ["a.wav:10000-10000.03", "a.wav:10000.03-10000.06"]
+
+
+def test_rows_of_empty_cells_are_no_rows(tmp_path):
+    rows = [{"path": f"{i}.wav", "label": "xy"[i % 2]} for i in range(60)]
+    for name, blank in ("m.csv", ",\n"), ("m.tsv", "\t\n \t \n"):
+        path = write(tmp_path / name, rows)
+        whole = labelled(path)
+        path.write_text(path.read_text() + blank)
+        assert labelled(path) == whole
+
+
 def test_speakers_are_kept_apart_where_the_task_needs_it(tmp_path):
     rows = [{"path": f"{i}.wav", "text": "SO", "label": "ab"[i % 2], "speaker": f"s{i % 10}"} for i in range(60)]
     path = write(tmp_path / "m.tsv", [{**row, "label": "a"} for row in rows])

@@ -78,6 +78,9 @@ def test_speakers_that_do_not_exist_bad_rows_and_missing_clips_are_named(tmp_pat
         file.write_text(right.replace("1 id10001/aAa/00001.wav", new, 1))
         with pytest.raises(ValueError, match=message):
             voxceleb1_identification(tmp_path)
+    file.write_text("\n")
+    with pytest.raises(ValueError, match="iden_split.txt is empty"):
+        voxceleb1_identification(tmp_path)
     file.unlink()
     with pytest.raises(ValueError, match="neither iden_split.txt nor veri_test_class.txt"):
         voxceleb1_identification(tmp_path)

@@ -17,6 +17,15 @@ from pluri.benchmarks.superb.swept import departures
 from pluri.benchmarks.superb.utterance.tasks import SpeakerConfig
 
 
+def write_tones(superb, folder, labels):
+    """20 clips of two pitches under two labels, of which the last has the wrong one."""
+    rows = ["path\tlabel\tsplit"]
+    for i in range(20):
+        superb.tone(folder / f"{i}.wav", ("low", "high")[i % 2], i)
+        rows.append(f"{i}.wav\t{labels[(i + (i == 19)) % 2]}\t{'test' if i > 14 else 'dev' if i > 10 else 'train'}")
+    (folder / "clips.tsv").write_text("\n".join(rows) + "\n")
+
+
 def test_sounds_are_found_from_every_working_directory(superb, tmp_path, monkeypatch):
     folder, inside = tmp_path / "out" / "sweep", Path("out/sweep")
     for path in (tmp_path / "a.wav", folder / "b.wav"):
@@ -35,12 +44,7 @@ def test_sounds_are_found_from_every_working_directory(superb, tmp_path, monkeyp
 
 
 def test_a_page_is_the_same_from_another_working_directory(superb, tmp_path, monkeypatch):
-    rows = ["path\tlabel\tsplit"]
-    for i in range(20):  # the last is called what it is not
-        superb.tone(tmp_path / "data" / f"{i}.wav", ("low", "high")[i % 2], i)
-        label = ("low", "high")[(i + (i == 19)) % 2]
-        rows.append(f"{i}.wav\t{label}\t{'test' if i > 14 else 'dev' if i > 10 else 'train'}")
-    (tmp_path / "data" / "clips.tsv").write_text("\n".join(rows) + "\n")
+    write_tones(superb, tmp_path / "data", ("low", "high"))
     monkeypatch.chdir(tmp_path)
     ((one,), _) = superb.run("superb/sid", superb.of(SpeakerConfig(), Path("data/clips.tsv")), Path("out"), seeds=1)
     text = (tmp_path / "out" / "index.html").read_text()
@@ -54,6 +58,12 @@ def test_a_page_is_the_same_from_another_working_directory(superb, tmp_path, mon
             scores.write(tmp_path / "out", [dataclasses.replace(one, chosen=[chosen])])
             page(tmp_path / "out")
             assert (tmp_path / "out" / "index.html").read_text() == text
+
+
+def test_a_dollar_in_a_label_is_a_dollar(superb, tmp_path):
+    write_tones(superb, tmp_path / "data", ("US$__low", "AU$%"))
+    superb.run("superb/sid", superb.of(SpeakerConfig(), tmp_path / "data/clips.tsv"), tmp_path / "out", seeds=1)
+    assert (tmp_path / "out" / "index.html").read_text().count("<img") == 2
 
 
 def test_cards_and_mistakes_are_whole_or_as_they_were(tmp_path, monkeypatch):

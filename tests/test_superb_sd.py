@@ -192,7 +192,7 @@ def test_a_part_in_which_nobody_speaks_is_refused_before_training(tmp_path, part
         (tmp_path / "a.train.uem").write_text(passed_over)
         with pytest.raises(ValueError, match=r"a.train.lst, line 1: a.train.uem does not say what to score of train"):
             of(tmp_path).folds()
-    (tmp_path / "a.train.uem").write_text("train 1 0.0 1.3\n")  # a slice of a longer recording
+    (tmp_path / "a.train.uem").write_text(";; a comment\ntrain 1 0.0 1.3\n")  # a slice of a longer recording
     if part == "development":
         assert of(tmp_path).folds()
 

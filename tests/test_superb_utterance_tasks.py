@@ -291,6 +291,9 @@ def test_a_suite_leaves_out_the_tasks_whose_files_are_not_there(superb, tmp_path
     rows = suite.evaluate(configs, "fbank", 1, False, tmp_path / "out", lines.append)
     assert [row.task for row in rows] == ["superb/ks", "superb/sid"]
     assert [line.split(":")[0] for line in lines if "left out" in line] == ["superb/ic", "superb/er"]
+    superb.tone(root / "wav" / "clip.wav", "low", 0)  # as EMO-DB's folder is called, and AN4's
+    with pytest.raises(ValueError, match="EMO-DB's wav, or a manifest"):
+        configs["superb/er"].folds()
 
 
 def test_all_data_are_read_before_anything_is_trained_and_a_manifest_serves_the_tasks_that_it_can(superb, tmp_path):
@@ -312,6 +315,31 @@ def test_all_data_are_read_before_anything_is_trained_and_a_manifest_serves_the_
     assert not (tmp_path / "new").exists()
     with pytest.raises(ValueError, match="none of superb/sf, superb/asv finds what it can read"):
         suite.evaluate({n: configs[n] for n in ("superb/sf", "superb/asv")}, "fbank", 1, False, tmp_path, lines.append)
+
+
+def test_what_only_audio_tells_against_a_task_does_not_end_those_behind_it(superb, tmp_path):
+    path, lines = manifest(superb, tmp_path / "data"), []
+    (alone := path.with_name("voices.tsv")).write_text(
+        "path\tlabel\n" + "".join(f"{i}.wav\tv{i % 6}\n" for i in range(20))
+    )
+    data = TrialCorpusConfig(path=str(alone))
+    asv = dataclasses.replace(VerificationConfig(), data=data, shortest=7.0)  # the clips are shorter
+    configs = {"superb/asv": asv, "superb/sid": superb.of(SpeakerConfig(), path, steps=2)}
+    rows = suite.evaluate(configs, "fbank", 1, False, tmp_path / "out", lines.append)
+    assert [row.task for row in rows] == ["superb/sid"] and (tmp_path / "out" / "index.html").is_file()
+    assert any(line.startswith("superb/asv: left out") and "no longer than 7 s" in line for line in lines)
+    with pytest.raises(ValueError, match="no longer than 7 s"):
+        suite.evaluate({"superb/asv": asv}, "fbank", 1, False, tmp_path / "one", lines.append)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("path;label\na.wav;x\n", "separated by commas in a .csv"), ("Path,Label\na.wav,x\n", "names in lower case")],
+)
+def test_a_manifest_of_another_form_is_told_apart(superb, tmp_path, text, why):
+    (tmp_path / "m.csv").write_text(text)
+    with pytest.raises(ValueError, match=why):
+        superb.of(SpeakerConfig(), tmp_path / "m.csv").folds()
 
 
 @real

@@ -71,7 +71,7 @@ class Clips:
     def name(self, number: int) -> str:
         """What a person calls a piece."""
         path, start, end, _ = self.pieces[number]
-        return f"{path} from {start:g} to {end:g} s" if start else str(path)
+        return f"{path} from {start:.10g} to {end:.10g} s" if start else str(path)
 
     def hash(self) -> str:
         """Changes with any piece, the gain, and the size or date of any file."""

@@ -11,7 +11,7 @@ from .asv.trials import ALL
 from .ctc.targets import read_lexicon
 from .layouts.ami import ami
 from .layouts.an4 import SPELLED, an4, an4_identification, an4_verification
-from .layouts.emodb import emodb
+from .layouts.emodb import emodb, is_emodb
 from .layouts.fluent import SLOTS, fluent_speech_commands
 from .layouts.fsdd import fsdd
 from .layouts.iemocap import FOLDS, iemocap
@@ -218,7 +218,7 @@ def emotions(path: str, clean: bool, wanted: tuple[int, ...]) -> list[Fold]:
     for folder in (root, root / "IEMOCAP", root / "IEMOCAP_full_release"):
         if (folder / "Session1").is_dir():
             return _folds("er", {fold: iemocap(folder, fold, clean) for fold in wanted or FOLDS}, not clean)
-    if (root / "wav").is_dir():
+    if is_emodb(root):
         if clean:
             raise ValueError("--protocol clean is for IEMOCAP; EMO-DB's dev has a speaker of its own anyway")
         count = len({file.name[:2] for file in (root / "wav").glob("*.wav")})

@@ -9,7 +9,7 @@ Beside the sweeps stand data.json and mistakes.json, from which the page is draw
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,7 +54,7 @@ def evaluate(
         configs: settings by names such as superb/ks.
         beside: also sweeps the same network at random weights, another for each seed, and filter banks.
     Raises: ValueError as `_readable`, and before anything is trained if the encoder has no twin, if a setting has no
-        effect on it, or if `out` has rows on other data.
+        effect on it, or if `out` has rows on other data; as `_carry_out`.
     """
     if any(config.precision != "fp32" for config in configs.values()) and _is_exact(encoder):
         raise ValueError(f"--precision has no effect on {encoder}, which computes in float32: leave it away")
@@ -64,13 +64,40 @@ def evaluate(
     entrants = [Entrant(encoder, seeds, out, say)]
     if beside and load(encoder).encoder.config.depth:
         entrants += [entrants[0].twins(), entrants[0].raw()]
+    return _carry_out(configs, makers, entrants)
+
+
+def _carry_out(
+    configs: Mapping[str, SweptConfig | SearchConfig], makers: Mapping[str, Maker], entrants: Sequence[Entrant]
+) -> list[Row]:
+    """The rows of each task, written one by one, and the page.
+
+    What only its audio tells against a task leaves it out, if it is one of several, and not those behind it.
+
+    Raises: ValueError, in the end, if a corpus could not be used or there is no row; of one task at once.
+    """
     rows: list[Row] = []
-    for make in makers.values():
-        for entrant in entrants:
-            rows.append(make(entrant))
-            scores.write(out, rows[-1:])
-        say(scores.table(rows[-len(entrants) :]))
-    page(out)
+    faults: list[str] = []
+    out, say = entrants[0].out, entrants[0].say
+    for name, make in makers.items():
+        made: list[Row] = []
+        try:
+            for entrant in entrants:
+                made.append(make(entrant))
+                scores.write(out, made[-1:])
+        except ValueError as error:
+            if len(configs) == 1:
+                raise
+            say(f"{name}: left out: {error}")
+            if not corpora.is_table(Path(configs[name].data.path)):
+                faults.append(f"{name}: {error}")
+        if made:
+            say(scores.table(made))
+            rows += made
+    if rows:
+        page(out)
+    if faults or not rows:
+        raise ValueError("\n".join(faults) or f"none of {', '.join(makers)} can use its data, as said above")
     return rows
 
 

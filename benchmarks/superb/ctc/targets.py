@@ -59,8 +59,8 @@ def letter_vocabulary(letters: Sequence[str] = LETTERS) -> Vocabulary:
 def slot_vocabulary(slots: Sequence[str]) -> Vocabulary:
     """Blank, end, unknown, 28 characters, and B-NAME and E-NAME of each slot.
 
-    Other characters are unknown, in references too, as published. s3prl takes slots.txt's empty end for one more slot,
-    which has no name.
+    Other characters are unknown, in references too, as published. Where slots.txt ends with a line break s3prl has one
+    more slot, without a name.
     """
     tags = [f"{mark}-{slot}" for slot in slots for mark in "BE"]
     return Vocabulary(("<pad>", "<eos>", "<unk>", *CHARACTERS, *tags), 0, 1, 2, True, _join_slots)

@@ -237,7 +237,7 @@ class SlotConfig(RecurrentConfig):
         how = f"published: a batch is {self.batch} neighbours by the length of targets; {HALVED}"
         unknown = _unknown(self.spelling(folds[0]), folds[0])
         strange = [f"{one.said}, in references too, as published" for one in unknown]
-        marks = "unlike in s3prl, values are marked also at punctuation, all sentences end, and no slot is nameless"
+        marks = "unlike in s3prl, values are marked also at punctuation, and all sentences end"
         return ["greedy transcripts; dev is the F1 of slot types", *strange, *self.heads_differ(), marks, how]
 
     def spelling(self, fold: Fold) -> Spelling:

@@ -21,6 +21,14 @@ EMOTIONS = {
 }
 
 
+_NAME = re.compile(r"(\d\d)[a-z]\d\d([A-Z])[a-z]?")
+
+
+def is_emodb(root: Path) -> bool:
+    """Whether a folder has a clip of such a name."""
+    return any(_NAME.fullmatch(path.stem) for path in (root / "wav").glob("*.wav"))
+
+
 def emodb(root: Path, fold: int) -> Parts:
     """Utterances whose one label is the emotion; one speaker is test, the next one dev, the rest train.
 
@@ -30,7 +38,7 @@ def emodb(root: Path, fold: int) -> Parts:
     """
     found: dict[str, list[Utterance]] = {}
     for path in sorted(need_folder(root / "wav").glob("*.wav")):
-        match = re.fullmatch(r"(\d\d)[a-z]\d\d([A-Z])[a-z]?", path.stem)
+        match = _NAME.fullmatch(path.stem)
         if match is None or match[2] not in EMOTIONS:
             raise ValueError(
                 f"{path}: EMO-DB's names are speaker, text, one of {''.join(EMOTIONS)} and version, like 03a01Fa.wav"

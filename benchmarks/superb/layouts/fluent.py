@@ -10,7 +10,7 @@ from ..utterances import Parts, Slot, Utterance, checked, leave_out
 from .listings import table
 
 SLOTS = ("action", "object", "location")
-COLUMNS = ("path", "speakerId", "transcription", *SLOTS)
+COLUMNS = ("path", *SLOTS)
 
 
 def fluent_speech_commands(root: Path) -> Parts:
@@ -47,6 +47,6 @@ def _read(root: Path, part: str, name: str, skipped: list[tuple[str, str]]) -> l
             leave_out(skipped, part, place, f"there is no audio {path}")
             continue
         labels = tuple(row[slot] for slot in SLOTS)
-        speaker, text = row["speakerId"], row["transcription"]
+        speaker, text = row.get("speakerId", ""), row.get("transcription", "")
         found.append((place, Utterance(path.stem, path, text=text, labels=labels, speaker=speaker)))
     return found

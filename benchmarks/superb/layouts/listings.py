@@ -12,16 +12,22 @@ from ...text.examples import json_rows, text_of
 WORDS = ("text", "tags")  # columns that may be lists in JSON
 
 
-def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+def numbered_lines(path: Path, empty: bool = False) -> Iterator[tuple[int, str]]:
     """The lines of a text file that hold anything, each with its number from 1.
 
-    Raises: ValueError if the file is missing or not UTF-8.
+    Args:
+        empty: whether a file without such lines says something, as turns of a recording in which nobody speaks do.
+    Raises: ValueError if the file is missing, not UTF-8, or empty where that says nothing.
     """
     if not path.is_file():
         raise ValueError(f"{path} is missing: is --data.path the folder that the corpus was unpacked to?")
+    lines = False
     for number, line in enumerate(text_of(path).split("\n"), start=1):
         if line.strip():
+            lines = True
             yield number, line.rstrip("\r")
+    if not lines and not empty:
+        raise ValueError(f"{path} is empty: it should have a line for each clip, name or pair")
 
 
 def need_folder(path: Path) -> Path:
@@ -74,7 +80,7 @@ def table(path: Path, read: Collection[str] | None = None) -> Iterator[tuple[int
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"{path}: the column {twice[0]!r} stands there twice: remove one")
     for row in rows:
-        if row:
+        if any(value.strip() for value in row):  # spreadsheets leave rows of empty cells behind
             if len(row) != len(header):
                 raise ValueError(f"{path}, line {rows.line_num}: {len(row)} values for {len(header)} columns")
             yield rows.line_num, dict(zip(header, row, strict=True))

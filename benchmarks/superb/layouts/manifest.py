@@ -22,7 +22,9 @@ def labelled(path: Path, slots: tuple[str, ...] = ("label",), apart: bool = Fals
         apart: no speaker is in two parts (ER), if there is a column speaker.
     Raises: ValueError, with the line, for what cannot be used, such as a label that training never sees.
     """
-    parts, skipped, protocol = split_rows(path, read_rows(path, slots), apart)
+    rows = read_rows(path, slots)
+    parts, skipped, protocol = split_rows(path, rows, apart, taught=slots)
+    ours = "" if any(row.split for row in rows) else ": name train, dev and test in a column split"
     for row in (row for found in parts.values() for row in found):
         if broken := [slot for slot in slots if len(row.values[slot].splitlines()) > 1]:
             raise ValueError(f"{row.place}: the {broken[0]} has a line break: remove it")
@@ -31,7 +33,8 @@ def labelled(path: Path, slots: tuple[str, ...] = ("label",), apart: bool = Fals
         for row in parts[part]:
             for slot, values in zip(slots, seen, strict=True):
                 if row.values[slot] not in values:
-                    raise ValueError(f"{row.place}: no row for training has the {slot} {row.values[slot]!r}")
+                    lacks = f"no row for training has the {slot} {row.values[slot]!r}"
+                    raise ValueError(f"{row.place}: {lacks}{ours}")
     made = {
         part: [row.utterance()._replace(labels=tuple(row.values[slot] for slot in slots)) for row in rows]
         for part, rows in parts.items()

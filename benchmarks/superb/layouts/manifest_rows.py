@@ -7,11 +7,12 @@ split without dev, a tenth of train becomes dev.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from ....ssl.data import held_out
-from ..apart import set_apart
+from ..apart import digest, set_apart
 from ..utterances import Utterance, leave_out
 from .listings import seconds, table
 
@@ -34,7 +35,7 @@ class Row(NamedTuple):
         """The piece of audio, named by its path (and times, if it is a piece)."""
         name = self.values["path"]
         if self.start or self.end is not None:
-            name += f":{self.start:g}-{'' if self.end is None else f'{self.end:g}'}"
+            name += f":{self.start:.10g}-{'' if self.end is None else f'{self.end:.10g}'}"
         return Utterance("_".join(name.split()), self.path, self.start, self.end, speaker=self.speaker)
 
 
@@ -47,7 +48,7 @@ def read_rows(path: Path, needed: tuple[str, ...]) -> list[Row]:
     for number, written in table(path, ("path", "start", "end", "split", "speaker", *needed)):
         place, values = f"{path}, line {number}", {name.strip(): value.strip() for name, value in written.items()}
         if missing := [name for name in ("path", *needed) if not values.get(name)]:
-            raise ValueError(f"{place}: no {' and no '.join(missing)}; the row has {', '.join(values)}")
+            raise ValueError(f"{place}: no {' and no '.join(missing)}; the row has {', '.join(values)}{_hint(values)}")
         start = seconds(values["start"], place) if values.get("start") else 0.0
         end = seconds(values["end"], place) if values.get("end") else None
         if end is not None and end <= start:
@@ -59,14 +60,22 @@ def read_rows(path: Path, needed: tuple[str, ...]) -> list[Row]:
     return rows
 
 
+def _hint(values: Mapping[str, str]) -> str:
+    """How names of columns went wrong, if that can be seen."""
+    if len(values) == 1 and any(mark in name for name in values for mark in ";,|\t"):
+        return ": columns are separated by commas in a .csv and by tabs in a .tsv"
+    return ": columns have names in lower case" if any(name != name.lower() for name in values) else ""
+
+
 def split_rows(
-    path: Path, rows: list[Row], apart: bool, least: int = 1, dev: bool = True
+    path: Path, rows: list[Row], apart: bool, least: int = 1, dev: bool = True, taught: tuple[str, ...] = ()
 ) -> tuple[dict[str, list[Row]], list[tuple[str, str]], str]:
     """The rows of each part, what was left out, and how they were split.
 
     Args:
         apart: no speaker is in two parts, if rows have one. least: speakers that test and dev get.
         dev: whether there has to be a part for dev; a named one is read all the same.
+        taught: columns of which train gets a row of each value, where parts are taken file by file.
     Raises: ValueError, with the line: unknown split, clip in two rows, speaker in two parts, missing audio of test.
     """
     apart = apart and any(row.speaker for row in rows)
@@ -83,6 +92,9 @@ def split_rows(
     if dev and "dev" not in chosen:
         chosen = _take(path, "dev", DEV if named else DEV / (1 - TEST), rows, chosen, least * apart)
         protocol += f"; a tenth is dev, by name, {how}"
+    if not named and not apart and (back := _untaught(rows, chosen, taught)):
+        chosen = ["train" if number in back else part for number, part in enumerate(chosen)]
+        protocol += f"; {len(back)} went back to train, which had no other of their {' or '.join(taught)}"
     parts: dict[str, list[Row]] = {"train": [], "dev": [], "test": []}
     skipped: list[tuple[str, str]] = []
     first: dict[tuple[str, float, float | None], tuple[str, str]] = {}
@@ -100,6 +112,20 @@ def split_rows(
     if dev and not parts["dev"]:
         raise ValueError(f"{path} leaves nothing for dev: name it in a column split")
     return parts, skipped, protocol
+
+
+def _untaught(rows: list[Row], chosen: list[str], columns: tuple[str, ...]) -> set[int]:
+    """The numbers of rows that train needs besides, to have each value of the columns: the first by their digests."""
+    order = sorted(range(len(rows)), key=lambda number: digest(rows[number].values["path"]))
+    back: set[int] = set()
+    for column in columns:
+        there = {row.values[column] for row, part in zip(rows, chosen, strict=True) if part == "train"}
+        there |= {rows[number].values[column] for number in back}
+        for number in order:
+            if rows[number].values[column] not in there:
+                there.add(rows[number].values[column])
+                back.add(number)
+    return back
 
 
 def _need_apart(rows: list[Row], chosen: list[str]) -> None:

@@ -68,7 +68,7 @@ def _truth(root: Path, name: str, recordings: set[str]) -> dict[str, set[str]] |
     if not file.is_file():
         return None
     found: dict[str, set[str]] = {}
-    for number, line in numbered_lines(file):
+    for number, line in numbered_lines(file, empty=True):
         fields = line.split()
         if fields[0] != "LEXEME":
             continue

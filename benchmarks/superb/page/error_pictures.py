@@ -56,7 +56,7 @@ def clips(examples: Sequence[Example]) -> "Figure":
     places = figure.subplots(down, across, squeeze=False).flat
     for axes, example in zip(places, examples, strict=False):
         draw(axes, example.sounds[0])
-        axes.set_title(f"{example.words}{_cut(example)}", fontsize=8)
+        axes.set_title(f"{example.words}{_cut(example)}", fontsize=8, parse_math=False)
     for axes in list(figure.axes)[len(examples) :]:
         axes.set_axis_off()
     return figure
@@ -72,7 +72,7 @@ def _figure(example: Example) -> "Figure":
     places = figure.subplots(1, len(lengths), width_ratios=shares, squeeze=False)[0]
     for axes, sound, title in zip(places, example.sounds, titles, strict=True):
         draw(axes, sound)
-        axes.set_title(title, fontsize=8)
+        axes.set_title(title, fontsize=8, parse_math=False)
     return figure
 
 
@@ -88,7 +88,7 @@ def turns(example: Example) -> "Figure":
         _bars(below, row - 0.2, name, example.spoken, SPOKEN)
         _bars(below, row + 0.2, name, example.heard, HEARD)
     below.set_ylim(len(names) - 0.5, -0.5)
-    below.set_yticks(range(len(names)), names, fontsize=7)
+    below.set_yticks(range(len(names)), names, fontsize=7, parse_math=False)
     below.set_xlim(sound.start, sound.drawn)
     below.tick_params(axis="x", labelsize=7)
     below.set_xlabel("seconds in the file", fontsize=8)

@@ -160,7 +160,7 @@ def _bars(axes: "Axes", name: str, shares: list[list[float]], layers: Sequence[i
         places = [place + (number - (len(shares) - 1) / 2) * width for place in range(len(one))]
         axes.bar(places, one, width, color="#1f5a99", alpha=0.5 + 0.5 * number / len(shares))
     axes.axhline(1 / len(shares[0]), color="#999", linewidth=0.8, linestyle=":")
-    axes.set_title(fill(name, 30), fontsize=9)
+    axes.set_title(fill(name, 30), fontsize=9, parse_math=False)
     axes.set_xticks(range(len(shares[0])), [str(layer) for layer in layers])
     axes.set_xlabel("layer")
     axes.spines[["top", "right"]].set_visible(False)

@@ -78,7 +78,15 @@ def draw(axes: "Axes", sound: Sound, below: bool = True) -> None:
         level = decibels(sound)
         rate = soundfile.info(sound.path).samplerate
     except (BadItem, soundfile.LibsndfileError) as error:
-        axes.text(0.5, 0.5, f"{Path(sound.path).name}: {error}", transform=axes.transAxes, ha="center", fontsize=7)
+        axes.text(
+            0.5,
+            0.5,
+            f"{Path(sound.path).name}: {error}",
+            transform=axes.transAxes,
+            ha="center",
+            fontsize=7,
+            parse_math=False,
+        )
         return
     half = HOP / RATE / 2  # frames stand at multiples of the hop
     sides = (sound.start - half, sound.start + len(level) * HOP / RATE - half, -0.5, BINS - 0.5)

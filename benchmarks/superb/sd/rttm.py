@@ -38,7 +38,7 @@ def place_of(path: Path, recording: str, turn: Turn) -> str:
 
 def _spoken(path: Path) -> Iterator[tuple[str, str, Turn]]:
     """The place, recording and turn of each SPEAKER row."""
-    for number, line in numbered_lines(path):
+    for number, line in numbered_lines(path, empty=True):
         fields = line.split()
         if fields[0] != "SPEAKER":
             continue
@@ -62,8 +62,10 @@ def write_rttm(path: Path, turns: Mapping[str, Sequence[Turn]]) -> None:
 def read_uem(path: Path) -> dict[str, list[tuple[float, float]]]:
     """The scored stretches of each recording, in seconds. Raises ValueError, with the line, for another form."""
     found: dict[str, list[tuple[float, float]]] = {}
-    for number, line in numbered_lines(path):
+    for number, line in numbered_lines(path, empty=True):
         fields = line.split()
+        if line.lstrip().startswith(";;"):
+            continue
         place = f"{path}, line {number}"
         if len(fields) != 4:
             raise ValueError(f"{place}: a row is recording, channel, start and end, not {line!r}")

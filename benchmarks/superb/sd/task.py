@@ -88,6 +88,13 @@ class DiarizationConfig(SweptConfig):
         notes.append(
             f"a rest of less than {SHORTEST} frames belongs to the chunk before; s3prl makes it one of its own"
         )
+        if folds[0].official:
+            notes.append(
+                "a recording's last chunk ends with its audio; s3prl fills it up to the longest, and scores that"
+            )
+            notes.append(
+                "two turns of one name have the speakers of utt2spk in its order; s3prl gives both the last one"
+            )
         if folds[0].official and find_spec("h5py") is None:
             notes.append("nothing was written for the leaderboard: pip install h5py, and run it again")
         if self.protocol == "clean":
