@@ -29,7 +29,10 @@ COMMANDS = {
 
 def main() -> None:
     """The entry point: the first word names the command."""
-    words = sys.argv[1:]
+    words, own = sys.argv[1:], []
+    while words[:1] == ["--import"] and len(words) > 1:
+        own.append(words[1])
+        words = words[2:]
     if not words or words[0] in ("-h", "--help"):
         _help()
         sys.exit(0 if words else 2)
@@ -39,6 +42,8 @@ def main() -> None:
     if words[0] not in COMMANDS:
         _fail(f"no command {words[0]}: there are {', '.join(COMMANDS)}", 2)
     try:
+        for module in own:
+            importlib.import_module("pluri.recipes").imported(module)
         RUN[words[0]](words[1:])
     except (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as error:
         _fail(str(error), 2)
@@ -52,7 +57,9 @@ def main() -> None:
 
 def _help() -> None:
     print("usage: pluri COMMAND ...\n\n" + "\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items()))
-    print("\npluri COMMAND --help says more.")
+    print(
+        "\npluri COMMAND --help says more; pluri --import MODULE COMMAND ... knows the settings of a module of yours."
+    )
 
 
 def _fail(message: str, code: int) -> None:
@@ -90,18 +97,22 @@ def pretrain(words: list[str]) -> None:
         print("`pluri list` names the recipes; `pluri pretrain RECIPE --help` shows every field.")
         sys.exit(0 if {"-h", "--help"} & set(rest) else 2)
     from . import recipes
-    from .ssl import parallel
+    from .ssl import checkpoint, parallel
     from .ssl.pretrain import pretrain as carry_out
     from .ssl.recipe import FILE, Recipe
 
     run = Path(known.recipe)
     going_on = (run / FILE).is_file()
-    recipe = Recipe.load(run) if going_on else recipes.find(known.recipe)
-    recipe = override(recipe, rest, f"pluri pretrain {known.recipe}")
+    begun = Recipe.load(run) if going_on else recipes.find(known.recipe)
+    recipe = override(begun, rest, f"pluri pretrain {known.recipe}")
     out = known.out or (run if going_on else Path("runs") / known.recipe.replace("/", "-").replace(":", "-"))
     if not going_on or out != run:
         _check_free(out, recipe)
+    else:
+        _check_same(run, begun, recipe)
     parallel.start()
+    if going_on and out == run and parallel.rank() == 0 and checkpoint.latest(run) is None:
+        print(f"{run} has no checkpoint yet (one is written every {recipe.loop.save_every} steps): it begins anew")
     init = _load(recipe.init) if recipe.init else None
     outcome = carry_out(recipe, out, init)
     if parallel.rank() == 0:
@@ -136,6 +147,22 @@ def _check_free(out: Path, recipe) -> None:  # noqa: ANN001
 
     if dataclasses.replace(there, front_end=recipe.front_end) != recipe:
         raise ValueError(f"{out} holds a run with other settings: go on with `pluri pretrain {out}`, or choose --out")
+
+
+def _check_same(run: Path, begun, recipe) -> None:  # noqa: ANN001
+    """A run goes on with its own settings, but for its length, how it is carried out, and where its data now are."""
+    from .ssl import checkpoint
+    from .ssl.config import changed
+
+    found = changed(begun, recipe)
+    if held := [name for name in found if name not in ("steps", "data.path") and not name.startswith("loop.")]:
+        was = ", ".join(f"--{name} {found[name]}" for name in held)
+        raise ValueError(
+            f"{run} was begun with {was} and goes on so: for other settings, --init {run} and another --out"
+        )
+    newest = checkpoint.latest(run)
+    if newest is not None and "steps" in found and recipe.steps < checkpoint.step_of(newest):
+        raise ValueError(f"{run} has taken {checkpoint.step_of(newest)} steps already: --steps {recipe.steps} is less")
 
 
 def doctor(words: list[str]) -> None:

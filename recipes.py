@@ -43,17 +43,24 @@ def find(name: str) -> Recipe:
     if slash and folder in MODALITIES:
         module = importlib.import_module(f"pluri.{folder}.recipes")
     elif colon:
-        try:
-            module = importlib.import_module(path)
-        except ModuleNotFoundError as error:
-            raise ValueError(f"no recipe {name}: {error}") from error
-        function = own
+        module, function = imported(path), own
     else:
         raise ValueError(_unknown(name))
     found = _functions(module).get(function)
     if found is None:
         raise ValueError(_unknown(name))
-    return found()
+    recipe = found()
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"{name} returns {type(recipe).__name__}, and should return a pluri.ssl.recipe.Recipe")
+    return recipe
+
+
+def imported(module: str) -> ModuleType:
+    """Anybody's module. Raises ValueError if there is none."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"no module {module} ({error}): if it is in this folder, PYTHONPATH=. pluri ...") from error
 
 
 def _unknown(name: str) -> str:

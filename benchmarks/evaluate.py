@@ -5,7 +5,7 @@ import argparse
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,9 +66,7 @@ def main(words: list[str]) -> None:
     known, rest = parser.parse_known_args(words)
     asked = {"-h", "--help"} & set(rest)
     if known.task is None or (known.encoder is None and not asked):
-        print("usage: pluri evaluate TASK ENCODER [--data.path P] [--seeds N] [--beside B] [--out DIR] [--field V]")
-        print("B: True or False, whether a network at random weights is scored as well")
-        print("\n" + "\n".join(f"  {name:<20}{text}" for name, text in tasks.names().items()))
+        _usage("TASK", tasks.names())
         print(f"\nENCODER: a run directory, a Hugging Face folder or hub name, random:RECIPE, {', '.join(RAW)},")
         print("s3prl:NAME or s3prl:NAME@CHECKPOINT.")
         sys.exit(0 if asked else 2)
@@ -76,6 +74,13 @@ def main(words: list[str]) -> None:
 
     encoder = str(known.encoder)
     found = tasks.find(known.task)
+    if asked:
+        several = {name: text for name, text in tasks.names().items() if name in found}
+        _usage(known.task, several if len(found) > 1 else {})
+    if asked and len(found) > 1:
+        print("\nOne after the other; a setting goes to those that have it.")
+        print(f"pluri evaluate {next(iter(found))} --help: settings of that task, and so on.")
+        sys.exit(0)
     configs = {
         name: override(task, understood(task, rest, list(found.values())), f"pluri evaluate {name} ENCODER")
         for name, task in found.items()
@@ -84,6 +89,15 @@ def main(words: list[str]) -> None:
         if vars(configs[name]).get("name") != vars(task).get("name"):
             raise ValueError(f"--name does not choose a task: put it before ENCODER, in the place of {name}")
     _carry_out(configs, encoder, known, Path("runs") / f"{known.task.replace('/', '-')}-{Path(encoder).name}")
+
+
+def _usage(what: str, names: Mapping[str, str]) -> None:
+    print(f"usage: pluri evaluate {what} ENCODER [--data.path P] [--seeds N] [--beside B] [--out DIR] [--field V]")
+    print("N: runs of what is trained; 3, of fine-tuned suites 5")
+    print("B: True or False, whether a network at random weights is scored as well; False in suites that train")
+    print("DIR: for scores and what they came from; runs/TASK-ENCODER\n")
+    if names:
+        print("\n".join(f"  {name:<20}{text}" for name, text in names.items()))
 
 
 def _positive(word: str) -> int:

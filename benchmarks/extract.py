@@ -122,11 +122,12 @@ def _open(path: str, backbone: Backbone, cache: Path) -> tuple[Dataset, list[Pat
         if images.arrays is not None:
             return images, [Path(f"{int(record[0]):08d}") for record in images.records]
         return images, [_relative(images.lasting_name(int(record[0]))) for record in images.records]
-    lines = [line for line in Path(path).read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+    written = Path(path).read_text(encoding="utf-8-sig").split("\n")
+    lines = {number: line for number, line in enumerate(written, start=1) if line.strip()}
     if not lines:
         raise ValueError(f"{path} has no lines")
-    texts = Texts(lines, text_tokenizer(backbone), _longest(backbone), path)
-    return texts, [Path(f"{number:08d}") for number in range(1, len(lines) + 1)]
+    texts = Texts(list(lines.values()), text_tokenizer(backbone), _longest(backbone), path)
+    return texts, [Path(f"{number:08d}") for number in lines]
 
 
 def _longest(backbone: Backbone) -> int:

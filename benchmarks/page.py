@@ -182,6 +182,7 @@ def _draw_confusion(axes: "Axes", name: str, references: list[str], predictions:
             if count or not many:
                 color = "w" if share[i, k] > 0.5 else "k"
                 axes.text(k, i, str(count), ha="center", va="center", fontsize=size, color=color)
-    axes.set_xticks(range(len(classes)), classes, rotation=90 if many else 20, fontsize=size if many else 7)
-    axes.set_yticks(range(len(classes)), classes, fontsize=size if many else 7)
-    axes.set_title(name, fontsize=10)
+    size = size if many else 7
+    axes.set_xticks(range(len(classes)), classes, rotation=90 if many else 20, fontsize=size, parse_math=False)
+    axes.set_yticks(range(len(classes)), classes, fontsize=size, parse_math=False)
+    axes.set_title(name, fontsize=10, parse_math=False)

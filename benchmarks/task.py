@@ -174,6 +174,3 @@ class Supervised(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         return {"loss": self.task.loss(self.outputs(batch), batch) / self.shared_counts(batch)["targets"]}
-
-    def after_step(self, progress: float) -> None:
-        pass

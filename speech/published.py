@@ -117,7 +117,9 @@ def to_hf(backbone: Backbone, folder: Path) -> None:
     positions = backbone.encoder.positions
     published.check_exportable(config, config.block)
     if not isinstance(front_end, WaveFrontEnd) or not isinstance(positions, ConvolutionalPositions):
-        raise ValueError("a wav2vec 2.0 has the waveform front end and convolutional positions")
+        has = f"{type(positions).__name__} and {type(front_end).__name__}"
+        how = "convolutional positions and the waveform front end, as recipe speech/wav2vec2"
+        raise ValueError(f"a wav2vec 2.0 has {how}; this one has {has}")
     front = front_end.config
     settings: dict[str, Any] = {
         "model_type": "wav2vec2",

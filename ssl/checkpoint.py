@@ -60,6 +60,11 @@ def name(step: int) -> str:
     return f"step_{step:08d}"
 
 
+def step_of(folder: Path) -> int:
+    """The inverse of `name`."""
+    return int(folder.name.removeprefix("step_"))
+
+
 def all_in(run: Path) -> list[Path]:
     """The finished checkpoints of a run, oldest first."""
     return sorted(path for path in run.glob("step_*") if (path / MANIFEST).is_file())

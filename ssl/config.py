@@ -45,6 +45,20 @@ def from_dict(value: Any) -> Any:
     return kind(**fields)
 
 
+def changed(before: Config, now: Config, within: str = "") -> dict[str, Any]:
+    """The fields in which settings differ, by names such as data.path, with the values before."""
+    if type(before) is not type(now):
+        return {within.rstrip("."): before}
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(now):
+        one, other = (config.__dict__[field.name] for config in (before, now))
+        if isinstance(one, Config) and isinstance(other, Config):
+            found |= changed(one, other, f"{within}{field.name}.")
+        elif one != other:
+            found[f"{within}{field.name}"] = one
+    return found
+
+
 def _find_class(path: str) -> type[Config]:
     module_name, _, qualname = path.partition(":")
     if module_name.startswith("pluri."):
@@ -52,7 +66,8 @@ def _find_class(path: str) -> type[Config]:
     elif module_name in sys.modules:
         module = sys.modules[module_name]
     else:
-        raise ValueError(f"settings name {path}, which is not pluri's: import {module_name} first if you trust it")
+        how = f"import {module_name} first, or `pluri --import {module_name} COMMAND ...`"
+        raise ValueError(f"settings name {path}, which is not pluri's: if you trust it, {how}")
     found: Any = module
     for name in qualname.split("."):
         found = vars(found).get(name)

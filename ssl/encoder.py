@@ -266,7 +266,7 @@ class Backbone(nn.Module):
         """Raw padded input to encoder states.
 
         Args:
-            inputs: ids (B, T), waveforms (B, S) at 16 kHz, or pixels (B, C, H, W).
+            inputs: ids (B, T), waveforms (B, S) at 16 kHz, or uint8 pixels (B, C, H, W), or normalised floats.
             lengths: (B,) int64 on the CPU, how much of each row is real; None: all.
             layers: False where only `.x` is needed.
         """

@@ -147,9 +147,9 @@ class Monitor:
         self.task = self.progress.add_task("", total=self.steps, completed=start)
         self.progress.start()
 
-    def rate(self, size: float) -> float:
-        """Units a second over the last steps, this one of `size` counted in."""
-        self.recent.append((time.perf_counter(), size))
+    def rate(self, size: float, at: float) -> float:
+        """Units a second over the last steps, this one of `size`, done `at` (time.perf_counter), counted in."""
+        self.recent.append((at, size))
         if len(self.recent) < 2:
             return math.nan
         elapsed = self.recent[-1][0] - self.recent[0][0]

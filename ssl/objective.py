@@ -67,9 +67,8 @@ class Objective(nn.Module, ABC):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The loss of a batch, under "loss", and other scalars."""
 
-    @abstractmethod
     def after_step(self, progress: float) -> None:
-        """Called after each optimiser step with the share of the run that is done: teachers, temperatures."""
+        """Called after each optimiser step with the share of the run that is done, for teachers and temperatures."""
 
     def shared_counts(self, batch: Batch) -> dict[str, Tensor]:
         """The counts that means are to be divided by, never 0: those of the whole step, or of this batch alone."""

@@ -63,6 +63,7 @@ class _Pending(NamedTuple):
     there: torch.cuda.Event | None
     shares: list[Loaded]
     lr: float
+    sent: float  # seconds of time.perf_counter
 
 
 class _Run:
@@ -309,7 +310,8 @@ class _Run:
         if self.device.type == "cuda":
             there = torch.cuda.Event()
             there.record()
-        return _Pending(self.step, list(scalars), numbers, there, shares, self.optimizer.param_groups[0]["lr"])
+        lr = self.optimizer.param_groups[0]["lr"]
+        return _Pending(self.step, list(scalars), numbers, there, shares, lr, time.perf_counter())
 
     def _report(self, pending: _Pending, evaluate: bool = False) -> None:
         """Reads a step's numbers, evaluates if due, and writes the step's row."""
@@ -319,7 +321,7 @@ class _Run:
         numbers = [number / parallel.world() for number in numbers]
         row: dict[str, Any] = {"step": pending.step, **dict(zip(pending.names, numbers, strict=True))}
         row["lr"] = pending.lr
-        rate = self.monitor.rate(size)
+        rate = self.monitor.rate(size, pending.sent if pending.there is None else time.perf_counter())
         known = {"rate": rate, "mfu": rate * self.flops / self.peak / parallel.world()}
         row |= {name: value for name, value in known.items() if math.isfinite(value)}
         row["time"] = time.time()

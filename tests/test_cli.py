@@ -49,6 +49,18 @@ def test_every_command_has_help():
         assert done.returncode == 0 and "usage" in done.stdout.lower(), (command, done.stderr)
 
 
+def test_a_suites_help_names_its_tasks():
+    done = pluri("evaluate", "superb", "--help")
+    assert done.returncode == 0 and all(f"  superb/{task} " in done.stdout for task in ("ks", "asv", "sf"))
+    assert (
+        "superb/ss" not in done.stdout
+        and "glue/" not in done.stdout
+        and "pluri evaluate superb/ks --help" in done.stdout
+    )
+    alone = pluri("evaluate", "superb/asv", "--help").stdout
+    assert all(word in alone for word in ("--data.trials", "--seeds", "--beside", "--out"))
+
+
 def test_list_names_recipes_and_tasks():
     done = pluri("list")
     assert done.returncode == 0
@@ -65,9 +77,48 @@ def test_a_recipes_help_shows_its_fields():
 def test_a_run_goes_on_with_more_steps_and_refuses_other_settings(run):
     done = pluri("pretrain", run, "--steps", 3)
     assert done.returncode == 0, done.stderr
-    assert len((run / "metrics.jsonl").read_text().splitlines()) == 3
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) == 3 and 0 < rows[1]["rate"] < 5000  # 12 images take milliseconds; the last row is read at once
     done = pluri("pretrain", "vision/vicreg_tiny", "--out", run, "--data.path", "elsewhere")
     assert done.returncode == 2 and "holds a run with other settings" in done.stderr
+    before = (run / "recipe.json").read_text()
+    done = pluri("pretrain", run, "--encoder.depth", 5, "--seed", 3, "--steps", 9, "--loop.workers", 1)
+    assert done.returncode == 2 and "was begun with --encoder.depth 4, --seed 0 and goes on so" in done.stderr
+    done = pluri("pretrain", run, "--steps", 1)
+    assert done.returncode == 2 and "has taken 3 steps already" in done.stderr
+    assert (run / "recipe.json").read_text() == before
+
+
+def test_a_run_of_a_method_of_ones_own_is_gone_on_with_and_evaluated(samples, tmp_path):
+    (tmp_path / "my_lab.py").write_text(
+        "import dataclasses\nimport torch\nfrom pluri.ssl.objective import Objective, ObjectiveConfig\n"
+        "from pluri.vision.recipes import vicreg_tiny\n\n"
+        "class Noise(Objective):\n"
+        "    def counts(self, batch):\n        return {'images': torch.tensor(float(len(batch.inputs)))}\n\n"
+        "    def forward(self, batch):\n"
+        "        x = self.backbone(batch.inputs, batch.lengths).x.square().mean((1, 2))\n"
+        "        return {'loss': x.sum() / self.shared_counts(batch)['images']}\n\n"
+        "@dataclasses.dataclass(frozen=True, kw_only=True)\nclass NoiseConfig(ObjectiveConfig):\n"
+        "    def build(self, backbone):\n        return Noise(backbone)\n\n"
+        "def mine():\n    return dataclasses.replace(vicreg_tiny(), objective=NoiseConfig())\n\n"
+        "def number():\n    return 3\n"
+    )
+    words = ["--data.path", samples["images"], "--batch", 12, "--loop.workers", 0, "--steps"]
+    done = pluri("pretrain", "my_lab:mine", "--out", "out", *words, 2, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = pluri("pretrain", "out", "--steps", 3, cwd=tmp_path)
+    assert done.returncode == 2 and "pluri --import my_lab COMMAND" in done.stderr
+    done = pluri("--import", "my_lab", "pretrain", "out", "--steps", 3, cwd=tmp_path)
+    assert done.returncode == 0 and "3 steps" in done.stdout, done.stderr
+    done = pluri("pretrain", "my_lab:number", *words, 2, cwd=tmp_path)
+    assert done.returncode == 2 and "my_lab:number returns int" in done.stderr
+
+
+def test_a_run_that_was_cut_off_before_its_first_checkpoint_says_that_it_begins_anew(run, tmp_path):
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "recipe.json").write_text((run / "recipe.json").read_text())
+    done = pluri("pretrain", tmp_path / "cut")
+    assert done.returncode == 0 and "has no checkpoint yet" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("task", ["classify/knn", "classify/linear", "classify/finetune"])

@@ -101,6 +101,13 @@ def test_images_by_their_names(tmp_path):
     assert np.load(tmp_path / "out/x.png.npy").shape == (5, 17, 192)
 
 
+def test_lines_of_text_have_the_numbers_that_they_have_in_their_file(small_bert, tmp_path):
+    (tmp_path / "lines.txt").write_text("one sentence\n\nanother one\n  \n")
+    done = extract.extract(encoders.load(str(small_bert)), str(tmp_path / "lines.txt"), tmp_path / "out", workers=0)
+    assert done[0] == 2
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.npy")) == ["00000001.npy", "00000003.npy"]
+
+
 def test_the_command_names_what_it_left_out(clips, tmp_path, capsys):
     words = ["random:speech/mockingjay_tiny", str(clips), "--out", str(tmp_path / "out"), "--workers", "0"]
     extract.main(words)

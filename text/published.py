@@ -106,7 +106,10 @@ def to_hf(backbone: Backbone, folder: Path) -> None:
     published.check_exportable(config, "post_norm")
     positions = backbone.encoder.positions
     if not isinstance(front_end, TextFrontEnd) or not isinstance(positions, LearnedPositions):
-        raise ValueError("a BERT has the text front end and learned positions")
+        has = f"{type(positions).__name__} and {type(front_end).__name__}"
+        raise ValueError(
+            f"a BERT has learned positions and the text front end, as recipe text/bert; this one has {has}"
+        )
     if front_end.segment is None:
         raise ValueError("a BERT has segment embeddings: set front_end.segments=2")
     settings: dict[str, Any] = {

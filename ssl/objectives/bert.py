@@ -138,6 +138,3 @@ class Bert(Objective):
         logits = self.next_sentence(torch.tanh(self.pooler(x))).float()  # (B, 2)
         loss = F.cross_entropy(logits, is_random, reduction="sum") / rows
         return {"nsp_loss": loss, "nsp_accuracy": (logits.argmax(-1) == is_random).sum() / rows}
-
-    def after_step(self, progress: float) -> None:
-        pass

@@ -116,9 +116,6 @@ class Mockingjay(Objective):
             out["interpolation_loss"] = ((guess - target).abs() * cells).sum() / count
         return out
 
-    def after_step(self, progress: float) -> None:
-        pass
-
 
 def between_edges(values: Tensor, masked: Tensor, lengths: Tensor, stack: int = 1) -> Tensor:
     """The trivial solution: (B, T, U) with hidden units on a line between the nearest units that are seen.

@@ -66,9 +66,6 @@ class Vicreg(Objective):
         )
         return {"loss": loss, **terms, "embedding_std": spread(projected[0])}
 
-    def after_step(self, progress: float) -> None:
-        pass
-
 
 def vicreg_terms(first: Tensor, second: Tensor) -> dict[str, Tensor]:
     """The three terms for projections of two views (B, C), each summed over the views and without weights.
