@@ -86,6 +86,18 @@ def test_too_many_bad_clips_and_any_of_test_stop_the_run(tmp_path, store, part):
     assert any(str(clip) in str(error.value) for clip in clips) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("lost", [lambda path: path.unlink(), lambda path: path.write_bytes(b"nonsense"), spoil])
+def test_clips_that_test_lacks_are_counted_and_the_first_is_named(tmp_path, lost):
+    path = manifest(tmp_path / "data")
+    lost(path.parent / "test2.wav")
+    with pytest.raises(ValueError, match="fewer test clips is another score, so restore it$"):
+        run(path, tmp_path / "out", ONLINE)
+    lost(path.parent / "test1.wav")
+    lost(path.parent / "test3.wav")
+    with pytest.raises(ValueError, match=r"test1.wav.*\(the first of 3\); a score over fewer .*restore them$"):
+        run(path, tmp_path / "out", ONLINE)
+
+
 class Bad(States):
     """States of which some cannot be read."""
 

@@ -6,7 +6,7 @@ error, because a score over fewer clips is another score. Above a twentieth of a
 and so is what a manifest names and is not there; published lists may name more than a slice of their corpus holds.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
@@ -79,25 +79,37 @@ class LeftOut(tuple[str, str]):
 
     @classmethod
     def of(cls, part: str, place: str, why: str) -> "LeftOut":
-        """What train or dev lack."""
+        """What a part lacks."""
         one = cls((place, why))
         one.part = part
         return one
 
 
 def leave_out(skipped: list[tuple[str, str]], part: str, place: str, why: str) -> None:
-    """Notes what train or dev lack. Raises ValueError where it is the test part that lacks it."""
-    if part == "test":
-        raise ValueError(f"{place}: {why}; a score over fewer test clips is another score, so restore it")
+    """Notes what a part lacks; `checked` refuses what test lacks, all of it at once."""
     skipped.append(LeftOut.of(part, place, why))
 
 
+def need_all_of_test(lacking: Sequence[tuple[str, str]]) -> None:
+    """Raises ValueError, with the first of them and their number, if there are places and reasons of bad test clips."""
+    if lacking:
+        place, why = lacking[0]
+        count, what = (f" (the first of {len(lacking)})", "them") if len(lacking) > 1 else ("", "it")
+        raise ValueError(f"{place}: {why}{count}; a score over fewer test clips is another score, so restore {what}")
+
+
+def of_part(skipped: Sequence[tuple[str, str]], part: str) -> list[LeftOut]:
+    """What was left out of a part."""
+    return [one for one in skipped if isinstance(one, LeftOut) and one.part == part]
+
+
 def checked(parts: Parts, source: Path) -> Parts:
-    """The same parts. Raises ValueError if train or test is empty or one name means two utterances.
+    """The same parts. Raises ValueError if test lacks clips, if train or test is empty, or if a name is that of two.
 
     Args:
         source: the corpus's folder, or the manifest.
     """
+    need_all_of_test(of_part(parts.skipped, "test"))
     for part, utterances in (("train", parts.train), ("dev", parts.dev), ("test", parts.test)):
         if not utterances and part != "dev":
             first = f"; first of {len(parts.skipped)} left out: {': '.join(parts.skipped[0])}" if parts.skipped else ""
@@ -137,7 +149,8 @@ def measured(parts: Parts) -> Parts:
             else:
                 kept.append(utterance._replace(end=end))
         before = 0 if parts.own else len(parts.skipped)
-        need_most(name, len(kept), [one for one in skipped[before:] if isinstance(one, LeftOut) and one.part == name])
+        if name != "test":
+            need_most(name, len(kept), of_part(skipped[before:], name))
         return kept
 
     train, dev, test = part("train", parts.train), part("dev", parts.dev), part("test", parts.test)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ....speech import audio
 from ....ssl.data import BadItem
-from ..utterances import Kept, LeftOut, Parts, Trial, Utterance, leave_out, need_most
+from ..utterances import Kept, Parts, Trial, Utterance, leave_out, need_all_of_test, need_most, of_part
 
 _WINDOW = audio.RATE // 50  # samples whose root mean square is taken
 _HOLD = audio.RATE // 10  # samples on end that begin sound, or end it
@@ -93,8 +93,8 @@ def without_silence(parts: Parts, gain: float, threads: int) -> Parts:
         else:
             kept[one] = left
             train += [one] if part == "train" else []
-    bad = [one for one in skipped[len(parts.skipped) :] if isinstance(one, LeftOut)]
-    need_most("train", len(train), bad)
+    need_all_of_test(of_part(skipped, "test"))
+    need_most("train", len(train), of_part(skipped[len(parts.skipped) :], "train"))
     return parts._replace(train=train, skipped=skipped, kept=kept)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..asv.trials import draw_trials, with_trials
 from ..sd.rttm import Turn
-from ..utterances import Parts, Slot, Trial, Utterance, checked
+from ..utterances import Parts, Slot, Trial, Utterance, checked, need_all_of_test
 from .manifest_rows import SPLITS, Row, read_rows, split_rows
 from .quesst14 import Search
 
@@ -128,6 +128,7 @@ def searched(path: Path) -> Search:
     Raises: ValueError, with the line, for what cannot be used, such as one name for two queries.
     """
     found: dict[str, dict[str, tuple[Utterance, set[str]]]] = {"dev": {}, "test": {}, "document": {}}
+    lacking: list[tuple[str, str]] = []
     for row in read_rows(path, ("label",)):
         kind = SPLITS.get(row.split, row.split)
         if kind not in found:
@@ -135,12 +136,13 @@ def searched(path: Path) -> Search:
         if kind != "document" and len(row.values["label"].split()) != 1:
             raise ValueError(f"{row.place}: a query has one term, without spaces, not {row.values['label']!r}")
         if not row.path.is_file():
-            raise ValueError(f"{row.place}: there is no audio {row.path}")
+            lacking.append((row.place, f"there is no audio {row.path}"))
         one = row.utterance()
         before, terms = found[kind].setdefault(one.name, (one, set()))
         if (terms and kind != "document") or before.path != one.path:
             raise ValueError(f"{row.place}: a {kind} row above has the name {one.name} already; remove one")
         terms.update(row.values["label"].split())
+    need_all_of_test(lacking)
     for kind, pairs in found.items():
         if not pairs:
             raise ValueError(f"{path}: no row has the split {kind}")

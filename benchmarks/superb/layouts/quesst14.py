@@ -10,7 +10,7 @@ QUERY ...`, where NO_KEYWORD stands for none (known from programs that read it; 
 from pathlib import Path
 from typing import NamedTuple
 
-from ..utterances import Utterance
+from ..utterances import Utterance, need_all_of_test
 from .listings import numbered_lines
 
 LANGUAGE = "nnenglish"
@@ -39,9 +39,7 @@ def quesst14(root: Path) -> Search:
     found = {}
     for name, rows in (("dev", _listed(root, "dev")), ("eval", _listed(root, "eval")), ("utterances", everything)):
         english = [(place, path) for place, path, language in rows if language == LANGUAGE]
-        for place, path in english:
-            if not path.is_file():
-                raise ValueError(f"{place}: there is no audio {path}")
+        need_all_of_test([(place, f"there is no audio {path}") for place, path in english if not path.is_file()])
         if not english:
             raise ValueError(f"{root / 'scoring'}: language_key_{name}.lst lists nothing in {LANGUAGE}")
         found[name] = [Utterance(path.stem, path) for _, path in english]

@@ -24,7 +24,7 @@ from ..states import Online, Precision, Reading, States
 from ..store import StoreConfig, open_states, remove
 from ..swept import CorpusConfig
 from ..utterance.config import need_all
-from ..utterances import Utterance, file_lengths
+from ..utterances import Utterance, file_lengths, need_all_of_test
 from .spoken_terms import search, standardise
 from .term_value import greatest_term_value
 
@@ -178,11 +178,11 @@ def _value(searcher: _Searcher, place: int, wanted: Search, numbers: _Numbers, p
 def _timed(utterances: Sequence[Utterance]) -> list[Utterance]:
     """The utterances with their ends. Raises ValueError for what is no audio."""
     lengths = file_lengths(one.path for one in utterances)
+    need_all_of_test([(str(path), why) for path, why in lengths.items() if isinstance(why, str)])
     timed = []
     for one in utterances:
         length = lengths[one.path]
-        if isinstance(length, str):
-            raise ValueError(f"{one.path}: {length}; a score over fewer clips is another score, so restore it")
+        assert isinstance(length, float)
         end = min(one.end or length, length)
         if end <= one.start:
             raise ValueError(f"{one.path} ends at {length:g} s, before the piece at {one.start:g} s begins")

@@ -13,15 +13,13 @@ from ..predictions import FILES, write_intents, write_pairs
 from ..states import Reading, States
 from ..sweep import Plan, Probe, Run
 from ..swept import Fold, Prepared, SweptConfig
-from ..utterances import Slot, Utterance
+from ..utterances import Slot, Utterance, need_all_of_test
 from .probe import Drawing, Labelled, UtteranceProbe, label, read_predictions
 
 
 def need_all(numbers: Iterable[int], states: States, clips: Clips) -> None:
     """Raises ValueError if a test clip cannot be read."""
-    if bad := [number for number in numbers if number in states.bad]:
-        why = states.bad[bad[0]]
-        raise ValueError(f"{clips.name(bad[0])}: {why}; a score over fewer test clips is another score")
+    need_all_of_test([(clips.name(number), states.bad[number]) for number in numbers if number in states.bad])
 
 
 class Part(Protocol):
