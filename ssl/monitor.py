@@ -168,6 +168,8 @@ class Monitor:
             words += f"  {row['rate']:,.1f} {self.unit}/s"
         if row.get("mfu", math.nan) > 0:
             words += f"  MFU {row['mfu']:.0%}"
+        if self.bad:
+            words += f"  {len(self.bad)} bad items"
         self.progress.update(self.task, completed=row["step"], description=words)
 
     def note(self, text: str) -> None:
@@ -183,7 +185,9 @@ class Monitor:
                 self.bad_file.write(json.dumps({"item": item, "reason": reason}) + "\n")
 
     def close(self) -> None:
-        """Ends the bar and closes the files."""
+        """Ends the bar, counts the bad items, and closes the files."""
+        if self.bad and self.bad_file is not None:
+            self.note(f"{len(self.bad)} items could not be used: {self.bad_file.name} says why")
         if self.progress is not None:
             self.progress.stop()
         for file in (self.file, self.bad_file, self.board):

@@ -96,8 +96,9 @@ def test_a_run_on_a_folder_with_bad_files_learns_from_the_rest(samples, methods,
     words += ["--steps", "30", "--loop.workers", "2", "--data.held-out", "0.0", "--batch", "6"]
     done = pluri("pretrain", "speech/wav2vec2_tiny", "--out", run, "--data.path", tmp_path / "speech", *words)
     assert done.returncode == 0, done.stderr
-    named = {Path(json.loads(line)["item"]).name for line in (run / "bad_items.jsonl").read_text().splitlines()}
-    assert bad <= named
+    rows = (run / "bad_items.jsonl").read_text().splitlines()
+    assert bad <= {Path(json.loads(line)["item"]).name for line in rows}
+    assert f"{len(rows)} items could not be used: {run / 'bad_items.jsonl'} says why" in done.stdout
 
 
 def test_a_folder_of_rubbish_stops_the_run(tmp_path):
