@@ -317,6 +317,23 @@ def test_all_data_are_read_before_anything_is_trained_and_a_manifest_serves_the_
         suite.evaluate({n: configs[n] for n in ("superb/sf", "superb/asv")}, "fbank", 1, False, tmp_path, lines.append)
 
 
+def test_a_label_that_tasks_take_for_different_things_is_no_ones_until_one_is_named(superb, tmp_path):
+    path, lines = manifest(superb, tmp_path / "data"), []
+    configs = {
+        f"superb/{config.task}": superb.of(config, path, steps=2)
+        for config in (KeywordConfig(), IntentConfig(), SpeakerConfig(), EmotionConfig())
+    }
+    with pytest.raises(ValueError, match="none of superb/ks, superb/ic, superb/sid, superb/er finds"):
+        suite.evaluate(configs, "fbank", 1, False, tmp_path / "out", lines.append)
+    assert lines[0].startswith("superb/ks: left out: superb/ic, superb/sid, superb/er would not take `label` for the")
+    assert len(lines) == 4 and all("as in `pluri evaluate superb/ks`" in line for line in lines)
+    words = [line.split("\t") for line in path.read_text().splitlines()]  # now IC has columns of its own
+    heads = {"label": ["action", "object", "location"], "low": ["on", "a", "b"], "high": ["off", "a", "b"]}
+    path.write_text("".join("\t".join([*row, *heads[row[1]]]) + "\n" for row in words))
+    two = {name: configs[name] for name in ("superb/ks", "superb/ic")}
+    assert [row.task for row in suite.evaluate(two, "fbank", 1, False, tmp_path / "out", lines.append)] == list(two)
+
+
 def test_what_only_audio_tells_against_a_task_does_not_end_those_behind_it(superb, tmp_path):
     path, lines = manifest(superb, tmp_path / "data"), []
     (alone := path.with_name("voices.tsv")).write_text(

@@ -110,29 +110,48 @@ def _readable(configs: Mapping[str, SweptConfig | SearchConfig], say: Callable[[
     """What makes the rows of each task that can read the data; of several, the others are left out, and named.
 
     All data are read before anything is trained. No manifest has the columns and splits of all ten tasks, so whatever
-    one of several tasks says against it leaves that task out; a corpus that is there must be usable.
+    one of several tasks says against it leaves that task out, and so does a `label` that several would take for
+    different things; a corpus that is there must be usable.
 
     Raises: ValueError for a corpus that cannot be used, or if no task can read the data.
     """
-    found = {}
+    found: dict[str, Maker] = {}
+    kinds: dict[str, str] = {}  # of what `label` says
     for name, config in configs.items():
         manifest = corpora.is_table(Path(config.data.path))
         try:
-            found[name] = _task(name, config)
+            found[name], kinds[name] = _task(name, config)
         except ValueError as error:
             if len(configs) == 1 or not (manifest or isinstance(error, MissingFiles)):
                 raise
             say(f"{name}: left out: {error}")
+    for name, why in _at_odds({name: kind for name, kind in kinds.items() if kind}).items():
+        say(f"{name}: left out: {why}")
+        del found[name]
     if not found:
         raise ValueError(f"none of {', '.join(configs)} finds what it can read: is --data.path right?")
     return found
 
 
-def _task(name: str, config: SweptConfig | SearchConfig) -> Maker:
-    """What makes an encoder's row of a task, whose data are read here. Raises ValueError, MissingFiles among them."""
+def _at_odds(kinds: Mapping[str, str]) -> dict[str, str]:
+    """Why tasks that read one column `label` are left out, if they do not all take it for the same kind of thing."""
+    if len(set(kinds.values())) < 2:
+        return {}
+    others = {name: ", ".join(one for one in kinds if kinds[one] != kind) for name, kind in kinds.items()}
+    name_it = f"name the task that it is meant for, as in `pluri evaluate {next(iter(kinds))}`"
+    return {name: f"{others[name]} would not take `label` for the {kind}: {name_it}" for name, kind in kinds.items()}
+
+
+def _task(name: str, config: SweptConfig | SearchConfig) -> tuple[Maker, str]:
+    """What makes an encoder's row of a task, and what a manifest's `label` is to it, or "". Its data are read here.
+
+    Raises: ValueError, MissingFiles among them.
+    """
     if isinstance(config, SearchConfig):
-        return partial(_search_row, name, config, corpora.searches(config.data.path))
-    return partial(_row, name, config, config.folds())
+        return partial(_search_row, name, config, corpora.searches(config.data.path)), ""
+    folds = config.folds()
+    one_column = corpora.is_table(Path(config.data.path)) and len(folds[0].parts.slots) < 2
+    return partial(_row, name, config, folds), config.label if one_column else ""
 
 
 def _search_row(name: str, config: SearchConfig, data: tuple[Search, bool], entrant: Entrant) -> Row:

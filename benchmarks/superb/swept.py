@@ -72,6 +72,7 @@ class SweptConfig(Config, ABC):
     gain: ClassVar[float] = 0.0  # decibels
     decay: ClassVar[float] = 0.0  # of heads' weights: above 0 is AdamW
     epsilon: ClassVar[Epsilon] = LATE
+    label: ClassVar[str] = ""  # what the column of that name says in a manifest, if the task reads it
 
     data: CorpusConfig = CorpusConfig()
     featurizer: FeaturizerConfig = FeaturizerConfig()

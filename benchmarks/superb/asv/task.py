@@ -57,6 +57,7 @@ class VerificationConfig(SweptConfig):
     pooled: ClassVar[bool] = False
     gain: ClassVar[float] = -3.0
     decay: ClassVar[float] = 0.01  # torch's default of AdamW
+    label: ClassVar[str] = "speaker"
 
     data: TrialCorpusConfig = TrialCorpusConfig()
     protocol: Literal["published", "clean"] = "published"

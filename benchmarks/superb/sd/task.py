@@ -59,6 +59,7 @@ class DiarizationConfig(SweptConfig):
     """Settings of SD."""
 
     pooled: ClassVar[bool] = False
+    label: ClassVar[str] = "speaker"
 
     protocol: Literal["published", "clean"] = "published"
     speakers: int = 2  # that a head tells apart; AMI's meetings have 4

@@ -30,6 +30,7 @@ class KeywordConfig(UtteranceConfig):
     """Settings of KS."""
 
     task: ClassVar[str] = "ks"
+    label: ClassVar[str] = "keyword"
     gain: ClassVar[float] = -3.0
 
     data: KeywordCorpusConfig = KeywordCorpusConfig()
@@ -77,6 +78,7 @@ class IntentConfig(UtteranceConfig):
     """Settings of IC."""
 
     task: ClassVar[str] = "ic"
+    label: ClassVar[str] = "intent"
 
     def folds(self) -> list[Fold]:
         return corpora.intents(self.data.path)
@@ -105,6 +107,7 @@ class SpeakerConfig(UtteranceConfig):
     """Settings of SID."""
 
     task: ClassVar[str] = "sid"
+    label: ClassVar[str] = "speaker"
 
     data: SpeakerCorpusConfig = SpeakerCorpusConfig()
     longest: float = 8.0  # seconds of a training clip
@@ -139,6 +142,7 @@ class EmotionConfig(UtteranceConfig):
     """Settings of ER."""
 
     task: ClassVar[str] = "er"
+    label: ClassVar[str] = "emotion"
 
     protocol: Protocol = "published"
     folds_used: tuple[int, ...] = ()  # from 1; none: all, whose mean is the score
