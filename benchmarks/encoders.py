@@ -20,6 +20,7 @@ from ..ssl import checkpoint, published
 from ..ssl.blocks import EncoderConfig
 from ..ssl.config import Config, to_dict
 from ..ssl.encoder import Backbone, Encoder, FrontEnd, Units
+from ..ssl.packing import row_lengths
 from ..ssl.positions import NoPositionsConfig
 from ..ssl.pretrain import load_backbone
 from ..ssl.recipe import FILE
@@ -224,7 +225,7 @@ class RawSpectrum(FrontEnd):
         return values
 
     def unit_lengths(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
-        samples = [inputs.shape[1]] * len(inputs) if lengths is None else lengths.tolist()
+        samples = row_lengths(inputs, lengths)
         return torch.tensor([self.features.count(length) for length in samples])
 
     def save_assets(self, folder: Path) -> None:
@@ -269,7 +270,7 @@ class BagOfTokens(FrontEnd):
         return F.one_hot(values, self.width).float()
 
     def unit_lengths(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
-        return torch.full((len(inputs),), inputs.shape[1]) if lengths is None else lengths
+        return torch.tensor(row_lengths(inputs, lengths))
 
     def save_assets(self, folder: Path) -> None:
         pass

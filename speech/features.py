@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ssl.config import Config
-from ..ssl.packing import Rows
+from ..ssl.packing import Rows, row_lengths
 
 RATE = 16_000  # Hz
 WINDOW, HOP = 400, 160  # samples: 25 ms, 10 ms
@@ -77,7 +77,7 @@ class Features(nn.Module):
 
         Rows shorter than a window are filled with zeros.
         """
-        samples = [inputs.shape[1]] * len(inputs) if lengths is None else lengths.tolist()
+        samples = row_lengths(inputs, lengths)
         counts = [self.count(length) for length in samples]
         rows = Rows(counts, max(counts), inputs.device)
         with torch.autocast(inputs.device.type, enabled=False):

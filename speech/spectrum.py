@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..ssl.encoder import FrontEnd, FrontEndConfig, Units
 from ..ssl.linear import Linear
+from ..ssl.packing import row_lengths
 from .corpus import AudioDataset
 from .features import FeaturesConfig
 
@@ -61,7 +62,7 @@ class SpectrumFrontEnd(FrontEnd):
         return self.project(values)
 
     def unit_lengths(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
-        samples = [inputs.shape[1]] * len(inputs) if lengths is None else lengths.tolist()
+        samples = row_lengths(inputs, lengths)
         return torch.tensor([-(-self.features.count(length) // self.stack) for length in samples])
 
     def save_assets(self, folder: Path) -> None:

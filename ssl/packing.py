@@ -10,6 +10,27 @@ import torch
 from torch import Tensor
 
 
+def row_lengths(x: Tensor, lengths: Tensor | None) -> list[int]:
+    """How much of each row of a padded batch (B, T, ...) is real: what `lengths` (B,) says, or all of it.
+
+    Lengths should be on the CPU: a GPU would be waited for.
+    Raises: ValueError for a batch without rows, or lengths that are not B whole numbers from 1 to T.
+    """
+    if not isinstance(x, Tensor) or x.ndim < 2:
+        found = f"a tensor of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+        raise ValueError(f"a batch is a tensor (B, T, ...), a row for each input, not {found}; one input is x[None]")
+    B, T = x.shape[:2]
+    if lengths is None:
+        return [T] * B
+    if not isinstance(lengths, Tensor) or lengths.is_floating_point() or lengths.shape != (B,):
+        kind = f"{lengths.dtype} of {tuple(lengths.shape)}" if isinstance(lengths, Tensor) else type(lengths).__name__
+        raise ValueError(f"lengths must be int64 of shape ({B},), one number a row, not {kind}")
+    found = lengths.tolist()
+    if not found or min(found) < 1 or max(found) > T:
+        raise ValueError(f"lengths must be from 1 to the {T} positions of the padded batch, not {found}")
+    return found
+
+
 class Rows:
     """Where each row stands when the valid positions of a padded batch are stored as (N, ...).
 
@@ -37,13 +58,8 @@ class Rows:
 
     @classmethod
     def of(cls, x: Tensor, lengths: Tensor | None) -> "Rows":
-        """The rows of a padded batch (B, T, ...); `lengths` (B,) should be on the CPU: a GPU would be waited for."""
-        B, T = x.shape[:2]
-        if lengths is None:
-            return cls([T] * B, T, x.device)
-        if lengths.shape != (B,):
-            raise ValueError(f"lengths must have shape ({B},), one number a row, got {tuple(lengths.shape)}")
-        return cls(lengths.tolist(), T, x.device)
+        """The rows of a padded batch (B, T, ...), as `row_lengths` says."""
+        return cls(row_lengths(x, lengths), x.shape[1], x.device)
 
     def _send(self, host: Tensor) -> Tensor:
         if self.device.type == "cuda":

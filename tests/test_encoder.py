@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 import torch
 
+from pluri import recipes
 from pluri.ssl import positions
 from pluri.ssl.blocks import EncoderConfig, modern
 from pluri.ssl.encoder import Encoder
@@ -210,14 +211,31 @@ def test_wrong_rows_are_refused_with_a_line_that_helps():
     with pytest.raises(ValueError, match="holds 16.*encoder.positions.length"):
         encoder(rows(), LENGTHS)
     encoder(rows(), LENGTHS.clamp(max=16))  # padding beyond the table is nobody's concern
-    with pytest.raises(ValueError, match="at least one position"):
-        encoder(rows(), torch.tensor([3, 0, 1, 1, 1]))
-    with pytest.raises(ValueError, match="20 positions"):
-        encoder(rows(), torch.tensor([21, 1, 1, 1, 1]))
+    for wrong in ([3, 0, 1, 1, 1], [21, 1, 1, 1, 1]):
+        with pytest.raises(ValueError, match=rf"from 1 to the 20 positions of the padded batch, not \[{wrong[0]}, "):
+            encoder(rows(), torch.tensor(wrong))
     with pytest.raises(ValueError, match="multiple"):
         EncoderConfig(width=10, heads=3)
     with pytest.raises(ValueError, match="even head width"):
         Encoder(EncoderConfig(width=9, heads=3, positions=positions.RotaryPositionsConfig()))
+
+
+@pytest.mark.parametrize("name", ["text/bert_tiny", "speech/wav2vec2_tiny", "speech/mockingjay_tiny"])
+def test_front_ends_refuse_what_is_no_padded_batch(name):
+    backbone = recipes.find(name).backbone().eval()
+    x = torch.ones(2, 800) if name.startswith("speech") else torch.ones(2, 30, dtype=torch.int64)
+    assert len(backbone(x, torch.tensor([x.shape[1], 9])).x) == 2
+    for inputs, lengths, why in (
+        (x[0], None, "not a tensor of shape .* one input is x"),
+        (x.tolist(), None, "not a list"),
+        (x, [9, 9], "int64 of shape .2,., one number a row, not list"),
+        (x, torch.tensor([9.0, 9.0]), "not torch.float32"),
+        (x, torch.tensor([9]), r"not torch.int64 of \(1,\)"),
+        (x, torch.tensor([9, 0]), r"not \[9, 0\]"),
+        (x, torch.tensor([9, x.shape[1] + 1]), f"from 1 to the {x.shape[1]} positions"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            backbone(inputs, lengths)
 
 
 def test_layer_drop_and_drop_path_leave_out_what_they_say():

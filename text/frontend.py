@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from ..ssl.encoder import FrontEndConfig, IdFrontEnd, Units, Vocabulary
+from ..ssl.packing import row_lengths
 from . import tokenizer as wordpiece
 from .corpus import TextDataset
 
@@ -62,7 +63,8 @@ class TextFrontEnd(IdFrontEnd):
                 nn.init.trunc_normal_(table.weight, std=0.02, a=-0.04, b=0.04)
 
     def units(self, inputs: Tensor, lengths: Tensor | None = None) -> Units:
-        """(B, T) ids, or (B, T, 2) ids and segments, as they are."""
+        """(B, T) ids, or (B, T, 2) ids and segments, as they are. Raises ValueError as `row_lengths`."""
+        row_lengths(inputs, lengths)
         return Units(inputs, lengths)
 
     def embed(self, values: Tensor) -> Tensor:
@@ -75,7 +77,7 @@ class TextFrontEnd(IdFrontEnd):
         return x + self.segment(values[..., 1])
 
     def unit_lengths(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
-        return torch.full((len(inputs),), inputs.shape[1]) if lengths is None else lengths
+        return torch.tensor(row_lengths(inputs, lengths))
 
     def table(self) -> Tensor:
         return self.word.weight
