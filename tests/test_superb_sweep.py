@@ -3,6 +3,7 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -79,13 +80,23 @@ def test_a_sweep_that_was_cut_off_ends_with_the_same_numbers(tmp_path, stop):
 def test_a_sweep_that_was_cut_off_between_evaluations_goes_on_there_with_the_same_numbers(tmp_path, stop, monkeypatch):
     whole = sweep(Line(PLAN), PLAN, tmp_path / "whole", quiet)
     monkeypatch.setattr(module, "_LONGEST", 0.0)
+    monkeypatch.setattr(module, "_EVERY", 0.0)
     lines = []
     with pytest.raises(KeyboardInterrupt):
         sweep(Line(PLAN, stop), PLAN, tmp_path / "cut", lines.append)
-    assert lines[0] == "step 1 of 90: dev not looked at yet" and len(lines) == stop - (stop // 10)
+    assert lines[0].startswith("step 1 of 90: dev not looked at yet; about ") and len(lines) == stop
     assert stop < 10 or lines[-1].startswith(f"step {stop} of 90: best dev so far -")
     again = Line(PLAN)
     assert sweep(again, PLAN, tmp_path / "cut", quiet) == whole and again.steps[0] == stop
+
+
+def test_the_time_that_is_left_is_that_of_the_steps_taken(tmp_path, monkeypatch):
+    line, lines = Line(PLAN), []
+    clock = SimpleNamespace(monotonic=lambda: 10.0 * len(line.steps), perf_counter=lambda: 0.0)  # ten seconds a step
+    monkeypatch.setattr(module, "time", clock)
+    sweep(line, PLAN, tmp_path, lines.append)
+    assert [one.split()[1] for one in lines] == [str(step) for step in range(4, 91, 4)]  # every 30 s
+    assert lines[0].endswith("; about 14 min left") and lines[-1].endswith("; about 20 s left")
 
 
 def test_a_state_of_an_earlier_version_is_gone_on_from(tmp_path):

@@ -25,7 +25,7 @@ from .stacked import LATE, Adam, Epsilon
 
 RESULT, STATE = "sweep.json", "state.pt"
 _EVERY = 30.0  # seconds between lines on a sweep
-_LONGEST = 600.0  # seconds after which a state is saved and a line said between evaluations too
+_LONGEST = 600.0  # seconds after which a state is saved between evaluations too
 
 
 class Plan(NamedTuple):
@@ -113,6 +113,16 @@ def state_bytes(heads: nn.Module) -> int:
     return 4 * sum(parameter.nbytes for parameter in heads.parameters())
 
 
+def _words(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
 class _Training:
     """A sweep in the making."""
 
@@ -128,7 +138,8 @@ class _Training:
 
     def run(self, state: Path, say: Callable[[str], None]) -> None:
         """Trains from where it stands to the end."""
-        said = saved = time.monotonic()
+        begun, first = time.monotonic(), self.step
+        said = saved = begun
         while self.step < self.plan.steps:
             losses = self.probe.losses(self.step)
             losses.sum().backward()
@@ -140,10 +151,11 @@ class _Training:
             if evaluated or time.monotonic() - saved > _LONGEST:
                 self._save(state)
                 saved = time.monotonic()
-                if not evaluated or saved - said > _EVERY:
-                    said, best = saved, float(self.best_dev.max())
-                    known = f"best dev so far {best:.4f}" if self.curve else "dev not looked at yet"
-                    say(f"step {self.step} of {self.plan.steps}: {known}")
+            if time.monotonic() - said > _EVERY:
+                said = time.monotonic()
+                left = (said - begun) / (self.step - first) * (self.plan.steps - self.step)
+                known = f"best dev so far {float(self.best_dev.max()):.4f}" if self.curve else "dev not looked at yet"
+                say(f"step {self.step} of {self.plan.steps}: {known}; about {_words(left)} left")
 
     def _evaluate(self) -> None:
         losses = self.total.cpu() / self.since
