@@ -16,6 +16,7 @@ from .. import recipes
 from ..speech.features import FeaturesConfig
 from ..speech.frontend import WaveFrontEnd
 from ..speech.spectrum import SpectrumFrontEnd
+from ..speech.waveforms import sample_counts
 from ..ssl import checkpoint, published
 from ..ssl.blocks import EncoderConfig
 from ..ssl.config import Config, to_dict
@@ -225,7 +226,7 @@ class RawSpectrum(FrontEnd):
         return values
 
     def unit_lengths(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
-        samples = row_lengths(inputs, lengths)
+        samples = sample_counts(inputs, lengths)
         return torch.tensor([self.features.count(length) for length in samples])
 
     def save_assets(self, folder: Path) -> None:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ..ssl.config import Config
-from ..ssl.packing import Rows, row_lengths
+from ..ssl.packing import Rows
+from .waveforms import sample_counts
 
 RATE = 16_000  # Hz
 WINDOW, HOP = 400, 160  # samples: 25 ms, 10 ms
@@ -77,7 +78,7 @@ class Features(nn.Module):
 
         Rows shorter than a window are filled with zeros.
         """
-        samples = row_lengths(inputs, lengths)
+        samples = sample_counts(inputs, lengths)
         counts = [self.count(length) for length in samples]
         rows = Rows(counts, max(counts), inputs.device)
         with torch.autocast(inputs.device.type, enabled=False):

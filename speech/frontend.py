@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from ..ssl.dropout import Dropout
 from ..ssl.encoder import FrontEnd, FrontEndConfig, Units
 from ..ssl.linear import Linear
-from ..ssl.packing import row_lengths
 from .corpus import AudioDataset
+from .waveforms import sample_counts
 
 KERNELS = (10, 3, 3, 3, 3, 2, 2)
 STRIDES = (5, 2, 2, 2, 2, 2, 2)
@@ -215,7 +215,7 @@ class WaveFrontEnd(FrontEnd):
         self.dropout = Dropout(config.dropout)
 
     def unit_lengths(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
-        samples = row_lengths(inputs, lengths)
+        samples = sample_counts(inputs, lengths)
         return torch.tensor([frames(count) for count in samples])
 
     def units(self, inputs: Tensor, lengths: Tensor | None = None) -> Units:
@@ -223,7 +223,7 @@ class WaveFrontEnd(FrontEnd):
 
         A row shorter than 400 samples (25 ms) is filled with zeros up to one latent.
         """
-        samples = row_lengths(inputs, lengths)
+        samples = sample_counts(inputs, lengths)
         signal, starts = self._lay_out(inputs, samples)
         x = self._extract(signal, starts, samples)
         if self.training and self.config.gradient_scale != 1.0:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from ..ssl.encoder import FrontEnd, FrontEndConfig, Units
 from ..ssl.linear import Linear
-from ..ssl.packing import row_lengths
 from .corpus import AudioDataset
 from .features import FeaturesConfig
+from .waveforms import sample_counts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class SpectrumFrontEnd(FrontEnd):
         return self.project(values)
 
     def unit_lengths(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
-        samples = row_lengths(inputs, lengths)
+        samples = sample_counts(inputs, lengths)
         return torch.tensor([-(-self.features.count(length) // self.stack) for length in samples])
 
     def save_assets(self, folder: Path) -> None:

@@ -236,6 +236,10 @@ def test_front_ends_refuse_what_is_no_padded_batch(name):
     ):
         with pytest.raises(ValueError, match=why):
             backbone(inputs, lengths)
+    if name.startswith("speech"):
+        for wrong in (x.to(torch.int16), x[:, None]):
+            with pytest.raises(ValueError, match="waveforms are floats"):
+                backbone(wrong)
 
 
 def test_layer_drop_and_drop_path_leave_out_what_they_say():

@@ -15,10 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ...speech.waveforms import sample_counts
 from ...ssl.blocks import EncoderConfig
 from ...ssl.config import Config
 from ...ssl.encoder import Backbone, Encoded, Encoder, FrontEnd, Units
-from ...ssl.packing import Rows, row_lengths
+from ...ssl.packing import Rows
 from ...ssl.positions import NoPositionsConfig
 from . import shims
 
@@ -121,7 +122,7 @@ class UpstreamFrontEnd(FrontEnd):
     @torch.no_grad()
     def units(self, inputs: Tensor, lengths: Tensor | None = None) -> Units:
         """Waveforms (B, S) at 16 kHz to (B, T, L D) float32."""
-        samples = row_lengths(inputs, lengths)
+        samples = sample_counts(inputs, lengths)
         with torch.autocast(inputs.device.type, enabled=False):
             rows = [self._row(row[:count].float()) for row, count in zip(inputs, samples, strict=True)]
         counts = torch.tensor([len(row) for row in rows])
@@ -139,7 +140,7 @@ class UpstreamFrontEnd(FrontEnd):
 
     def unit_lengths(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
         """As s3prl's nn/upstream.py expects, one for each `rate` samples begun; many upstreams make a few less."""
-        samples = row_lengths(inputs, lengths)
+        samples = sample_counts(inputs, lengths)
         return torch.tensor([-(-count // self.rate) for count in samples])
 
     def save_assets(self, folder: Path) -> None:

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from ...speech.features import HOP, RATE, WINDOW, FeaturesConfig, normalize
+from ...speech.waveforms import sample_counts
 from ...ssl.config import Config
 from ...ssl.encoder import FrontEnd, Units
-from ...ssl.packing import Rows, row_lengths
+from ...ssl.packing import Rows
 
 # s3prl's names `fbank` and `mfcc` are normalised by utterance, pluri's are not and have other deltas (encoders.raw).
 KALDI = {
@@ -69,7 +70,7 @@ class Baseline(FrontEnd):
     @torch.no_grad()
     def units(self, inputs: Tensor, lengths: Tensor | None = None) -> Units:
         """Waveforms (B, S) at 16 kHz to (B, T, U) float32."""
-        samples = row_lengths(inputs, lengths)
+        samples = sample_counts(inputs, lengths)
         counts = self.unit_lengths(inputs, lengths)
         with torch.autocast(inputs.device.type, enabled=False):
             each = [self._row(row[:length].float()) for row, length in zip(inputs, samples, strict=True)]
@@ -94,7 +95,7 @@ class Baseline(FrontEnd):
         return values
 
     def unit_lengths(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
-        samples = row_lengths(inputs, lengths)
+        samples = sample_counts(inputs, lengths)
         if self.config.kind == "waveform":
             return torch.tensor([-(-count // HOP) for count in samples])
         return torch.tensor([1 + max(count, WINDOW // 2 + 1) // HOP for count in samples])
