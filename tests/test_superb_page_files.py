@@ -2,6 +2,7 @@
 """What SUPERB's page is drawn from: found from every working directory, whole or not there, and what bars a row."""
 
 import dataclasses
+import html
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,19 @@ def test_cards_and_mistakes_are_whole_or_as_they_were(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         mistakes.write(tmp_path, found[1])
     assert data_card.read(tmp_path) == cards[0] and mistakes.read(tmp_path) == found[0]
+
+
+def test_a_note_that_is_not_of_all_rows_says_of_which(superb, tmp_path):
+    write_tones(superb, tmp_path / "data", ("low", "high"))
+    out = tmp_path / "out"
+    ((one,), _) = superb.run("superb/sid", superb.of(SpeakerConfig(), tmp_path / "data/clips.tsv"), out, seeds=1)
+    shared = one.chosen[0]["notes"]
+    other = [{**one.chosen[0], "notes": [*shared[1:], "learning rate 7"]}]
+    scores.write(out, [dataclasses.replace(one, encoder="another", chosen=other)])
+    page(out)
+    text = (out / "index.html").read_text()
+    assert f"<p class=note>fbank_no_cmvn: {shared[0]}</p>" in text and "<p class=note>another: learning rate 7" in text
+    assert len(shared) > 1 and all(f"<p class=note>{html.escape(note)}</p>" in text for note in shared[1:])
 
 
 def test_another_language_model_or_grid_is_a_departure():

@@ -86,7 +86,8 @@ def _scores(made: Page, rows: Sequence[Row]) -> None:
     for words in dict.fromkeys(row.protocol for row in rows):
         made.text(words, note=True)
     for words in dict.fromkeys(note for row in rows for note in row.chosen[0]["notes"]):
-        made.text(words, note=True)
+        whose = [row.called for row in rows if words in row.chosen[0]["notes"]]
+        made.text(words if len(whose) == len(rows) else f"{', '.join(whose)}: {words}", note=True)
 
 
 def _kind(row: Row) -> str:
