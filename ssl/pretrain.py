@@ -20,11 +20,10 @@ def pretrain(recipe: Recipe, run: Path, init: Backbone | None = None) -> Outcome
 
     Args:
         recipe: for a run directory that has been begun, its own recipe (`Recipe.load`), perhaps with more steps.
-        run: folder for everything that the run writes.
+        run: folder for everything that the run writes, made once its data are found.
         init: a backbone whose weights the run starts from.
     Raises: ValueError for settings or data that cannot be used; stopped.Stopped.
     """
-    run.mkdir(parents=True, exist_ok=True)
     if not (run / FILE).is_file() and checkpoint.latest(run) is not None:
         raise ValueError(f"{run} holds checkpoints but no {FILE}: choose another --out")
     with parallel.FirstRankFirst():
@@ -49,7 +48,7 @@ def _assets(data: Dataset, run: Path) -> Path:
     One rank alone writes: another that wrote the same again would do so under the eyes of those that already read.
     """
     folder = run / ASSETS
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     if parallel.rank() == 0:
         data.save_assets(folder)
     return folder

@@ -43,7 +43,7 @@ def test_wrong_paths_and_empty_folders_end_in_one_line(name, tmp_path):
         done = pluri("pretrain", name, "--out", tmp_path / "run", *words)
         assert done.returncode == 2, done.stderr
         assert expected in done.stderr and "Traceback" not in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1
+        assert len(done.stderr.strip().splitlines()) == 1 and not (tmp_path / "run").exists()
 
 
 def test_wrong_overrides_are_refused_with_the_nearest_right_one(tmp_path):
