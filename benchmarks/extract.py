@@ -24,8 +24,9 @@ from ..ssl.encoder import Backbone, Encoded
 from ..ssl.packing import Rows
 from ..ssl.parallel import find_device
 from ..ssl.positions import LearnedPositionsConfig, SinusoidalPositionsConfig
+from ..ssl.tables import text_of
 from ..vision.images import ImageDataConfig
-from .encoders import load, modality, pixel_shape, text_tokenizer
+from .encoders import Start, fingerprint, load, modality, pixel_shape, text_tokenizer
 from .features import COST, check_layer, good_records
 from .host import behind
 from .labelled import Texts
@@ -122,7 +123,7 @@ def _open(path: str, backbone: Backbone, cache: Path) -> tuple[Dataset, list[Pat
         if images.arrays is not None:
             return images, [Path(f"{int(record[0]):08d}") for record in images.records]
         return images, [_relative(images.lasting_name(int(record[0]))) for record in images.records]
-    written = Path(path).read_text(encoding="utf-8-sig").split("\n")
+    written = text_of(Path(path)).split("\n")
     lines = {number: line for number, line in enumerate(written, start=1) if line.strip()}
     if not lines:
         raise ValueError(f"{path} has no lines")
@@ -152,10 +153,12 @@ def _write(path: Path, array: np.ndarray) -> None:
 
 def extract(
     backbone: Backbone, path: str, out: Path, layer: int | None = None, precision: str = "fp32", half: bool = False,
-    workers: int = 1,
+    workers: int = 1, settings: list[object] | None = None,
 ) -> tuple[int, list[tuple[str, str]]]:  # fmt: skip
     """Writes the states of every item of a corpus that has no file yet.
 
+    Args:
+        settings: what decides the states besides, to be refused where `out` has files of others; None: nothing is.
     Returns: how many were written, and the items that could not be read with the reasons.
     Raises: ValueError for a corpus of another kind, or a layer that the encoder has not.
     """
@@ -165,6 +168,8 @@ def extract(
         raise ValueError(f"{path} does not exist")
     out.mkdir(parents=True, exist_ok=True)
     data, names = _open(path, backbone, out / "cache")
+    if settings is not None:
+        _same_as_before(out, settings)
     numbers = data.epoch(0).records[:, 0].tolist()
     files = {number: out / f"{name}.npy" for number, name in zip(numbers, names, strict=True)}
     if len(set(files.values())) < len(files):
@@ -195,7 +200,6 @@ def _same_as_before(out: Path, settings: list[object]) -> None:
         if json.loads(file.read_text()) != settings:
             raise ValueError(f"{out} holds states of {json.loads(file.read_text())}: choose another --out")
         return
-    out.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(settings) + "\n")
 
 
@@ -219,8 +223,11 @@ def main(words: list[str]) -> None:
         parser.error(f"--layer is all or a number, not {known.layer}")
     layer = None if known.layer == "all" else int(known.layer)
     backbone = load(known.encoder).to(find_device(known.device))
-    _same_as_before(known.out, [known.encoder, known.layer, known.precision, known.half])
-    written, bad = extract(backbone, known.inputs, known.out, layer, known.precision, known.half, known.workers)
+    weights, inputs = fingerprint(Start("", backbone)), str(Path(known.inputs).resolve())
+    settings = [known.encoder, known.layer, known.precision, known.half, inputs, weights]
+    written, bad = extract(
+        backbone, known.inputs, known.out, layer, known.precision, known.half, known.workers, settings
+    )
     for name, reason in bad[:3]:
         print(f"left out: {name}: {reason}")
     if bad:

@@ -5,7 +5,6 @@ A table has the column `label` and `path` (audio) or `text`/`sentence` (text), a
 what is for testing (a split column, subfolders train and test, official files), a share is set apart by name.
 """
 
-import csv
 import dataclasses
 import tempfile
 from pathlib import Path
@@ -19,6 +18,7 @@ from ..speech.corpus import AudioDataConfig
 from ..ssl.config import Config
 from ..ssl.data import Dataset, Epoch, Item, held_out
 from ..ssl.encoder import Backbone
+from ..ssl.tables import table
 from ..text import tokenizer as wordpiece
 from ..vision.images import ImageDataConfig
 from .encoders import modality, pixel_shape, text_tokenizer
@@ -106,13 +106,18 @@ def _split(config: LabelledConfig, items: _Items) -> Parts:
     if len(classes) < 2:
         raise ValueError(f"{config.path} has {len(classes)} class(es), and telling apart needs two: {classes[:3]}")
     number = {name: i for i, name in enumerate(classes)}
+    named = set(items.splits) - {""}
+    if strange := named - {"train", *TEST}:
+        raise ValueError(f"{config.path}: split is train, {' or '.join(TEST)}, not {min(strange)!r}")
+    # Where there are both, what is for choosing is neither learnt from nor scored.
+    spare = set(TEST) - {"test"} if "test" in named else set()
     test = [
         split in TEST if split else held_out(name, config.test_share)
         for name, split in zip(items.names, items.splits, strict=True)
     ]
 
     def part(wanted: bool) -> Labelled:
-        kept = [i for i, one in enumerate(test) if one == wanted]
+        kept = [i for i, one in enumerate(test) if one == wanted and items.splits[i] not in spare]
         if not kept:
             raise ValueError(f"{config.path} leaves nothing for {'testing' if wanted else 'training'}")
         labels = [number[items.labels[i]] for i in kept]
@@ -177,17 +182,14 @@ class _Joined(Dataset):
 
 
 def _table(path: Path) -> list[dict[str, str]]:
-    """The rows of a TSV (quoting off) or CSV with a header that names `label`."""
-    lines = path.read_text(encoding="utf-8-sig").split("\n")
-    if path.suffix == ".csv":
-        rows = list(csv.DictReader([f"{line}\n" for line in lines if line]))
-    else:
-        rows = list(csv.DictReader([line for line in lines if line], delimiter="\t", quoting=csv.QUOTE_NONE))
-    if not rows or rows[0].get("label") is None:
-        raise ValueError(f"{path} needs a header with the column label, and rows below it")
-    for number, row in enumerate(rows, start=2):
-        if not row.get("label"):
+    """The rows of a table with the column label. Raises ValueError, with the line, for one without."""
+    rows = []
+    for number, row in table(path, ("path", "start", "end", "label", "split", *TEXT_COLUMNS)):
+        rows.append({name.strip(): value.strip() for name, value in row.items()})
+        if not rows[-1].get("label"):
             raise ValueError(f"{path}, line {number} has no label")
+    if not rows:
+        raise ValueError(f"{path} needs a header with the column label, and rows below it")
     return rows
 
 
@@ -213,7 +215,12 @@ def _audio(config: LabelledConfig, path: Path) -> _Items:
     with tempfile.TemporaryDirectory() as cache:
         dataset = data.build("train", Path(cache))
     if path.is_file():
-        rows = {(row.get("path"), float(row.get("start") or 0.0)): row for row in _table(path)}
+        rows = {}
+        for row in _table(path):
+            piece = row["path"], float(row.get("start") or 0.0)
+            if piece in rows:
+                raise ValueError(f"{path}: {piece[0]} from {piece[1]:g} s stands there twice: remove one row")
+            rows[piece] = row
         kept = [rows[clip.path, clip.start] for clip in dataset.clips]
         labels = [row["label"] for row in kept]
         splits = [row.get("split") or "" for row in kept]

@@ -26,15 +26,17 @@ def probe(path: Path) -> tuple[int, int]:
     try:
         info = soundfile.info(str(path))
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        raise BadItem(f"no audio: {_one_line(error)}") from error
+        raise BadItem(f"no audio: {_one_line(error, path)}") from error
     _need_whole(path)
     if info.samplerate <= 0 or info.frames <= 0:
         raise BadItem(f"no audio: {info.frames} frames at {info.samplerate} Hz")
     return info.frames, info.samplerate
 
 
-def _one_line(error: BaseException) -> str:
+def _one_line(error: BaseException, path: Path) -> str:
     text = " ".join(str(error).split())
+    if "File does not exist" in text and path.is_file():  # libsndfile of MPEG that it cannot make out
+        return "Format not recognised."
     return text.split(": ", 1)[-1] if text.startswith("Error opening") else text
 
 
@@ -56,7 +58,7 @@ def read(path: Path, start: float = 0.0, seconds: float | None = None, shortest:
             file.seek(first)
             samples = file.read(wanted, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError, RuntimeError, MemoryError, ValueError) as error:
-        raise BadItem(f"cannot be decoded: {_one_line(error)}") from error
+        raise BadItem(f"cannot be decoded: {_one_line(error, path)}") from error
     _need_whole(path)
     if len(samples) < wanted:
         raise BadItem(f"cut off: {len(samples)} frames where its header promises {wanted}")

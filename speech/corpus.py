@@ -1,24 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """A speech corpus: a folder of audio files, one file, or a manifest."""
 
-import csv
 import dataclasses
 import json
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from ..ssl import draw, hub
+from ..ssl import draw, hub, tables
 from ..ssl.cache import digest, once
 from ..ssl.data import BadItem, DataConfig, Dataset, Epoch, Item, held_out
 from . import audio
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".w64", ".caf")
-MANIFESTS = (".tsv", ".csv", ".jsonl")
 _VERSION = 1  # of the index
 
 
@@ -63,6 +62,9 @@ class AudioDataset(Dataset):
                 self.left_out += 1
             elif held_out(f"{clip.path} {clip.start:g}", config.held_out) == wanted:
                 kept.append(i)
+        if not kept and not wanted and self.bad and not clips:
+            name, why = self.bad[0]
+            raise ValueError(f"{config.path}: none of {len(self.bad)} clips can be read; the first: {name}: {why}")
         if not kept and not wanted:
             raise ValueError(
                 f"none of the {len(clips)} clips in {config.path} lasts {config.shortest:g} seconds "
@@ -117,7 +119,7 @@ def _index(config: AudioDataConfig, cache: Path) -> tuple[list[Clip], Path, list
 def _list(path: Path) -> tuple[Path, list[Clip]]:
     """Root and clips; a length of -1 means: to the end of the file."""
     if path.is_file():
-        if path.suffix.lower() in MANIFESTS:
+        if path.suffix.lower() in tables.TABLES:
             return _read_manifest(path)
         return path.parent, [Clip(path.name, 0.0, -1.0)]
     found = []
@@ -131,48 +133,27 @@ def _list(path: Path) -> tuple[Path, list[Clip]]:
 
 
 def _read_manifest(path: Path) -> tuple[Path, list[Clip]]:
-    lines = path.read_text(encoding="utf-8-sig").split("\n")
-    kind = path.suffix.lower()
-    if kind == ".tsv" and "\t" not in lines[0] and Path(lines[0]).is_dir():
-        names = [line.split("\t")[0] for line in lines[1:] if line]
-        return Path(lines[0]), [Clip(name, 0.0, -1.0) for name in names]
-    clips = [
-        _manifest_clip(row, f"{path}, row {number}") for number, row in enumerate(_rows(lines, kind, path), start=1)
-    ]
+    first, *lines = (line.rstrip("\r") for line in tables.text_of(path).split("\n"))
+    if path.suffix.lower() == ".tsv" and first and "\t" not in first and Path(first).is_dir():  # fairseq's
+        return Path(first), [Clip(line.split("\t")[0], 0.0, -1.0) for line in lines if line]
+    rows = tables.table(path, ("path", "start", "end"))
+    clips = [_manifest_clip(row, f"{path}, line {number}") for number, row in rows]
     if not clips:
         raise ValueError(f"{path} lists no clips")
     return path.parent, clips
 
 
-def _rows(lines: list[str], kind: str, path: Path) -> list[dict[str, Any]]:
-    """The rows of a manifest; in a .tsv quotes are characters like any other."""
-    if kind == ".tsv":
-        return list(csv.DictReader([line for line in lines if line], delimiter="\t", quoting=csv.QUOTE_NONE))
-    if kind == ".csv":
-        return list(csv.DictReader([f"{line}\n" for line in lines if line]))
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number} is no JSON: {error}") from error
-            if not isinstance(rows[-1], dict):
-                raise ValueError(f"{path}, line {number} is no object with a path")
-    return rows
-
-
-def _manifest_clip(row: dict[str, Any], place: str) -> Clip:
-    if not row.get("path"):
+def _manifest_clip(row: dict[str, str], place: str) -> Clip:
+    values = {name.strip(): value.strip() for name, value in row.items()}
+    if not values.get("path"):
         raise ValueError(f"{place}: no column path; a manifest has path and perhaps start and end")
     try:
-        start = float(row.get("start") or 0.0)
-        end = None if row.get("end") in (None, "") else float(row["end"])
-    except (ValueError, TypeError) as error:
+        start, end = float(values.get("start") or 0.0), float(values.get("end") or math.inf)
+    except ValueError as error:
         raise ValueError(f"{place}: start and end must be seconds") from error
-    if start < 0.0 or (end is not None and end <= start):
-        raise ValueError(f"{place}: a clip must start at 0 or later and end after its start, not {start:g} to {end}")
-    return Clip(str(row["path"]), start, -1.0 if end is None else end - start)
+    if not 0.0 <= start < end:  # which no NaN is
+        raise ValueError(f"{place}: a clip must start at 0 or later and end after its start, not {start:g} to {end:g}")
+    return Clip(values["path"], start, -1.0 if end == math.inf else end - start)
 
 
 def _scan(root: Path, listed: list[Clip]) -> tuple[list[Clip], list[tuple[str, str]]]:

@@ -77,15 +77,23 @@ def latest(run: Path) -> Path | None:
 
 def check(folder: Path) -> None:
     """Raises ValueError unless every file is as the manifest says."""
-    manifest = json.loads((folder / MANIFEST).read_text())
-    for file, entry in manifest.items():
-        path = folder / file
-        if not path.is_file() or path.stat().st_size != entry["bytes"] or _digest(path) != entry["sha256"]:
-            raise ValueError(f"{path} is damaged: delete {folder} to fall back to the checkpoint before it")
+    for file in json.loads((folder / MANIFEST).read_text()):
+        _check(folder, file)
+
+
+def _check(folder: Path, file: str) -> None:
+    path, entry = folder / file, json.loads((folder / MANIFEST).read_text())[file]
+    if not path.is_file() or path.stat().st_size != entry["bytes"] or _digest(path) != entry["sha256"]:
+        raise ValueError(f"{path} is damaged: delete {folder} to fall back to the checkpoint before it")
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
-    """The weights of a checkpoint, on the CPU."""
+    """The weights of a checkpoint, on the CPU. Raises ValueError unless they are as its manifest says."""
+    _check(folder, WEIGHTS)
+    return _weights(folder)
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     return load_file(folder / WEIGHTS)
@@ -95,7 +103,7 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any
     """Weights, optimiser state and run state of a checkpoint, checked against its manifest, on the CPU."""
     check(folder)
     optimizer = torch.load(folder / OPTIMIZER, map_location="cpu", weights_only=True)
-    return load_weights(folder), optimizer, json.loads((folder / STATE).read_text())
+    return _weights(folder), optimizer, json.loads((folder / STATE).read_text())
 
 
 def prune(run: Path, keep: int) -> None:

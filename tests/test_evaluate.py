@@ -106,8 +106,38 @@ def test_labelled_text_keeps_quotes_and_finds_its_splits(samples, tmp_path):
     counts = bag(parts.train.load(parts.train.records[0], 0).inputs[None]).x[0].sum(0)
     assert name == "bag of tokens" and counts.sum() == len(parts.train.load(parts.train.records[0], 0).inputs)
     (tmp_path / "bad.tsv").write_text("sentence\tlabel\nwell\t1\nno label\n")
-    with pytest.raises(ValueError, match="line 3 has no label"):
+    with pytest.raises(ValueError, match="line 3: 1 values for 2 columns"):
         read(LabelledConfig(path=str(tmp_path / "bad.tsv")), backbone)
+
+
+def test_dev_is_neither_trained_on_nor_scored_where_there_is_test(tmp_path):
+    rows = ["path\tlabel\tsplit"]
+    for i in range(12):
+        soundfile.write(tmp_path / f"{i}.wav", np.full(1600, 0.01 * i), 16000)
+        rows.append(f"{i}.wav\t{'ab'[i % 2]}\t{('train', 'dev', 'test')[i // 4]}")
+    path = tmp_path / "m.tsv"
+
+    def parts():
+        path.write_text("\n".join(rows) + "\n")
+        return read(LabelledConfig(path=str(path)), pluri.load("fbank"))
+
+    def names(part):
+        return [part.name(record).rsplit("/", 1)[1] for record in part.records]
+
+    split = parts()
+    assert names(split.train) == ["0.wav", "1.wav", "2.wav", "3.wav"]
+    assert names(split.test) == ["8.wav", "9.wav", "10.wav", "11.wav"]
+    rows[9:] = []
+    assert names(parts().test) == ["4.wav", "5.wav", "6.wav", "7.wav"]
+    rows.append("8.wav\ta\tTest")
+    with pytest.raises(ValueError, match="m.tsv: split is train, test or .*, not 'Test'"):
+        parts()
+    rows[-1] = "1.wav\ta\ttest"
+    with pytest.raises(ValueError, match="m.tsv: 1.wav from 0 s stands there twice: remove one row"):
+        parts()
+    rows[-1] = "8.wav\t\ttest"
+    with pytest.raises(ValueError, match="m.tsv, line 10 has no label"):
+        parts()
 
 
 def test_fine_tuning_learns_and_a_frozen_backbone_stays_as_it_is(samples):

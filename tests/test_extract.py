@@ -87,6 +87,27 @@ def test_a_folder_is_not_filled_up_with_what_other_settings_give(clips, tmp_path
     extract.main(words)
     with pytest.raises(ValueError, match="choose another --out"):
         extract.main([*words, "--half"])
+    with pytest.raises(ValueError, match="choose another --out"):
+        extract.main(["fbank", str(clips / "a"), *words[2:]])
+
+
+def test_weights_that_have_changed_under_the_same_name_are_other_settings(clips, tmp_path, monkeypatch):
+    words = ["some/run", str(clips), "--out", str(tmp_path / "out"), "--workers", "0"]
+    backbone = encoders.load("random:speech/mockingjay_tiny")
+    monkeypatch.setattr(extract, "load", lambda name: backbone)
+    extract.main(words)
+    with torch.no_grad():
+        next(backbone.parameters()).add_(1.0)
+    with pytest.raises(ValueError, match="choose another --out"):
+        extract.main(words)
+
+
+def test_what_finds_no_data_does_not_keep_its_folder_from_other_settings(clips, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no audio in"):
+        extract.main(["mfcc", str(tmp_path / "empty"), "--out", str(tmp_path / "out")])
+    extract.main(["fbank", str(clips), "--out", str(tmp_path / "out"), "--workers", "0"])
+    assert len(list((tmp_path / "out").rglob("*.npy"))) == 4
 
 
 def test_images_by_their_names(tmp_path):
@@ -106,6 +127,9 @@ def test_lines_of_text_have_the_numbers_that_they_have_in_their_file(small_bert,
     done = extract.extract(encoders.load(str(small_bert)), str(tmp_path / "lines.txt"), tmp_path / "out", workers=0)
     assert done[0] == 2
     assert sorted(path.name for path in (tmp_path / "out").glob("*.npy")) == ["00000001.npy", "00000003.npy"]
+    (tmp_path / "lines.txt").write_bytes("one\ngrün\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"lines.txt, line 2: not UTF-8"):
+        extract.extract(encoders.load(str(small_bert)), str(tmp_path / "lines.txt"), tmp_path / "out", workers=0)
 
 
 def test_the_command_names_what_it_left_out(clips, tmp_path, capsys):

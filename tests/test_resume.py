@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import pluri
 from pluri.ssl import checkpoint
 
 TYPING = Path(__file__).resolve().parents[1] / ".typing"
@@ -151,3 +152,5 @@ def test_a_damaged_checkpoint_is_named(samples, methods, tmp_path):
     process = start([str(run), "--steps", "5"])
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 2 and "is damaged" in errors and "Traceback" not in errors
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged: delete"):
+        pluri.load(str(run))

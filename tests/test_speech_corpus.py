@@ -57,7 +57,7 @@ def test_a_second_build_reads_no_headers(samples, tmp_path, monkeypatch):
     monkeypatch.setattr(audio, "probe", refuse)
     assert speech(folder, tmp_path / "cache").clips == first.clips
     numbered(folder / "new.wav", 1.0)
-    with pytest.raises(ValueError, match="37 cannot be read"):
+    with pytest.raises(ValueError, match="none of 37 clips can be read; the first: .*/.*: a header was read again"):
         speech(folder, tmp_path / "cache")
 
 
@@ -103,9 +103,14 @@ def test_the_manifests_of_fairseq_are_read(tmp_path):
 def test_manifests_that_cannot_be_used_are_refused_with_their_row(tmp_path):
     numbered(tmp_path / "a.wav", 1.0)
     for name, content, message in (
-        ("a.csv", "file,start\na.wav,0\n", "row 1: no column path"),
-        ("b.csv", "path,start\na.wav,0\na.wav,soon\n", "row 2: start and end must be seconds"),
+        ("a.csv", "file,start\na.wav,0\n", "a.csv, line 2: no column path"),
+        ("b.csv", "path,start\na.wav,0\na.wav,soon\n", "b.csv, line 3: start and end must be seconds"),
         ("c.tsv", "path\tstart\n", "lists no clips"),
+        ("d.tsv", "", "lists no clips"),
+        ("e.tsv", "path\tstart\na.wav\n", "e.tsv, line 2: 1 values for 2 columns"),
+        ("f.csv", "path,start\na.wav,nan\n", "f.csv, line 2: a clip must start at 0 or later"),
+        ("g.tsv", "path\tstart\na\r.wav\t0\n", "g.tsv, line 2: a carriage return within the line"),
+        ("h.jsonl", '{"path": ["a.wav"]}', "h.jsonl, line 1: path is no text"),
     ):
         (tmp_path / name).write_text(content)
         with pytest.raises(ValueError, match=message):
@@ -125,15 +130,15 @@ def test_rows_of_a_manifest_that_lead_nowhere_are_named(tmp_path):
 def test_a_piece_that_ends_before_it_begins_or_begins_before_its_file_is_refused_with_its_row(piece, tmp_path):
     numbered(tmp_path / "a.wav", 2.0)
     (tmp_path / "list.csv").write_text(f"path,start,end\na.wav,0,1\na.wav,{piece}\n")
-    with pytest.raises(ValueError, match="list.csv, row 2: a clip must start at 0 or later and end after its start"):
+    with pytest.raises(ValueError, match="list.csv, line 3: a clip must start at 0 or later and end after its start"):
         speech(tmp_path / "list.csv", tmp_path / "cache")
 
 
-@pytest.mark.parametrize(("line", "message"), [('{"path": "a.wav"', "is no JSON"), ('"a.wav"', "is no object")])
+@pytest.mark.parametrize(("line", "message"), [('{"path": "a.wav"', "not JSON"), ('"a.wav"', "not a JSON object")])
 def test_a_broken_line_of_a_manifest_is_refused_with_its_number(line, message, tmp_path):
     numbered(tmp_path / "a.wav", 2.0)
     (tmp_path / "list.jsonl").write_text('{"path": "a.wav"}\n\n' + line + "\n")
-    with pytest.raises(ValueError, match=f"list.jsonl, line 3 {message}"):
+    with pytest.raises(ValueError, match=f"list.jsonl, line 3: {message}"):
         speech(tmp_path / "list.jsonl", tmp_path / "cache")
 
 

@@ -304,6 +304,9 @@ def test_what_cannot_be_used_is_said_in_one_line(tmp_path):
     voice(tmp_path / "data" / "eve0.wav", "eve", 0)
     with pytest.raises(ValueError, match=r"line 2: nobody.wav is not one test utterance"):
         run(of(path, data=TrialCorpusConfig(path=str(path), trials=str(listing))), tmp_path / "out")
+    listing.write_text("1\tfay1.wav\tfay 2.wav\n0 fay1.wav eve1.wav\n")
+    with pytest.raises(ValueError, match=r"line 1: fay 2.wav is not one test utterance: none is called so"):
+        run(of(path, data=TrialCorpusConfig(path=str(path), trials=str(listing))), tmp_path / "out")
     listing.write_text("1 fay1.wav fay2.wav\n1 fay1.wav eve1.wav\n0 fay2.wav eve1.wav\n")
     with pytest.raises(ValueError, match=r"trials.txt, line 2: 1, but the speakers are fay and eve"):
         of(path, data=TrialCorpusConfig(path=str(path), trials=str(listing))).folds()

@@ -265,8 +265,10 @@ def test_queries_and_documents_match_by_their_terms(tmp_path):
     with pytest.raises(ValueError, match=r"m.tsv, line 7: a document row above has the name d_1.wav already"):
         searched(write(path, [*rows, {**rows[2], "path": "d 1.wav"}, {**rows[2], "path": "d_1.wav"}]))
     write(path, [{**rows[0], "label": "one two"}, *rows[1:]])
-    with pytest.raises(ValueError, match="line 2: a query has one term, without spaces, not 'one two'"):
+    with pytest.raises(ValueError, match="line 2: a query has one term as its label, without spaces, not 'one two'"):
         searched(path)
+    silent = searched(write(path, [*rows, {**rows[2], "path": "d3.wav", "label": ""}]))
+    assert silent.recordings == ["d1.wav", "d2.wav", "d3.wav"] and silent.test_truth == search.test_truth
     write(path, [{**row, "split": "train"} for row in rows])
     with pytest.raises(ValueError, match="line 2: split is dev or test"):
         searched(path)

@@ -68,6 +68,8 @@ def test_of_several_pronunciations_the_first_is_taken_across_files(tmp_path):
         need_words(["TO READ", "BY TO"], lexicon, "m.tsv")
     with pytest.raises(ValueError, match="no W00, .*, W09 and 5 more words; add"):
         need_words([f"W{i:02}" for i in range(15)], lexicon, "m.tsv")
+    with pytest.raises(ValueError, match="^m.tsv: the lexicon has no a, read, but in other case: write both alike$"):
+        need_words(["read a"], lexicon, "m.tsv")
     (tmp_path / "a.txt").write_text("A AH0\nB\n")
     with pytest.raises(ValueError, match="a.txt, line 2: B has no phones"):
         read_lexicon(tmp_path / "a.txt")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
+from ...ssl.tables import table
 from ..finetune import MissingFiles
 from .asv.trials import ALL
 from .ctc.targets import read_lexicon
@@ -17,7 +18,7 @@ from .layouts.fsdd import fsdd
 from .layouts.iemocap import FOLDS, iemocap
 from .layouts.librimix import is_libri2mix, librimix
 from .layouts.librispeech import librispeech
-from .layouts.listings import need_folder, table
+from .layouts.listings import need_folder
 from .layouts.manifest import diarized, labelled, searched, transcribed, verified
 from .layouts.manifest_rows import read_rows
 from .layouts.published import lacks, lacks_terms

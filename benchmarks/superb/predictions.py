@@ -15,7 +15,7 @@ from types import ModuleType
 
 import numpy as np
 
-from ..text.examples import text_of
+from ...ssl.tables import text_of
 from .utterances import Parts
 
 FILES = {  # below predict/, which is zipped

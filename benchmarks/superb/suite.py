@@ -122,8 +122,10 @@ def _readable(configs: Mapping[str, SweptConfig | SearchConfig], say: Callable[[
         try:
             found[name], kinds[name] = _task(name, config)
         except ValueError as error:
-            if len(configs) == 1 or not (manifest or isinstance(error, MissingFiles)):
+            if len(configs) == 1:
                 raise
+            if not (manifest or isinstance(error, MissingFiles)):
+                raise ValueError(f"{name}: {error}") from error
             say(f"{name}: left out: {error}")
     for name, why in _at_odds({name: kind for name, kind in kinds.items() if kind}).items():
         say(f"{name}: left out: {why}")

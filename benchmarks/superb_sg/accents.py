@@ -13,8 +13,9 @@ import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
+from ...ssl.tables import table
 from ..superb.ctc.errors import character_error_rate, word_error_rate
-from ..superb.layouts.listings import need_folder, table
+from ..superb.layouts.listings import need_folder
 from ..superb.utterances import Parts, Utterance, checked, leave_out
 
 LANGUAGES = ("es", "zh-CN", "ar")

@@ -11,7 +11,8 @@ import string
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..superb.layouts.listings import need_folder, table
+from ...ssl.tables import table
+from ..superb.layouts.listings import need_folder
 from ..superb.utterances import Parts, Utterance, checked, leave_out
 
 RATIO = 5  # words of one side to one of the other

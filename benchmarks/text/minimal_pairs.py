@@ -20,11 +20,11 @@ from ...ssl import checkpoint, published
 from ...ssl.objectives.bert import Bert, BertConfig
 from ...ssl.pretrain import ASSETS
 from ...ssl.recipe import FILE, Recipe
+from ...ssl.tables import field, json_rows
 from ...text import tokenizer as wordpiece
 from ...text.published import MASKED_HEADS, from_hf, heads_from_hf, masked_head_from_hf
 from ..encoders import RAW, from_hub, text_tokenizer
 from ..s3prl.encoder import PREFIX
-from .examples import field, json_rows
 
 # What is hidden while a token is scored: itself alone (Salazar et al.), or also what follows it in its word, so that
 # the ends of a rare word do not give away its beginning (Kauf and Ivanova 2023, arXiv:2305.10588: PLL-word-l2r).

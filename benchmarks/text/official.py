@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from ...ssl.tables import json_rows, text_of
 from ..finetune import MissingFiles
-from .examples import Choices, Example, json_rows, text_of
+from .examples import Choices, Example
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -17,11 +17,13 @@ _MOST_PAIRS = 1_000_000  # of some 1,400 utterances
 def read_trials(path: Path) -> list[tuple[int, bool, str, str]]:
     """The line's number, whether the speaker is the same, and both paths, of VoxCeleb's form `1 a.wav b.wav`.
 
+    Paths with spaces are between tabs.
+
     Raises: ValueError, with the line, for another form, or if all trials are of one kind.
     """
     trials = []
     for number, line in numbered_lines(path):
-        fields = line.split()
+        fields = line.split("\t") if line.count("\t") == 2 else line.split()
         if len(fields) != 3 or fields[0] not in ("0", "1"):
             raise ValueError(f"{path}, line {number}: a trial is 1 (same speaker) or 0 and two paths, not {line!r}")
         trials.append((number, fields[0] == "1", fields[1], fields[2]))

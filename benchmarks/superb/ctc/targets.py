@@ -102,6 +102,8 @@ def need_words(texts: Iterable[str], lexicon: Mapping[str, Sequence[str]], place
     if missing := sorted({word for text in texts for word in text.split()} - lexicon.keys()):
         more = f" and {len(missing) - 10} more words" if len(missing) > 10 else ""
         lacks = f"the lexicon has no {', '.join(missing[:10])}{more}"
+        if {word.upper() for word in missing} <= {word.upper() for word in lexicon}:
+            raise ValueError(f"{place}: {lacks}, but in other case: write both alike")
         raise ValueError(f"{place}: {lacks}; add a line `{missing[0]} PHONE ...` for each")
 
 

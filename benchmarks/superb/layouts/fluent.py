@@ -6,8 +6,8 @@ Layout: Lugosch et al. 2019 (arXiv:1904.03670); slots and their order as in s3pr
 
 from pathlib import Path
 
+from ....ssl.tables import table
 from ..utterances import Parts, Slot, Utterance, checked, leave_out
-from .listings import table
 
 SLOTS = ("action", "object", "location")
 COLUMNS = ("path", *SLOTS)

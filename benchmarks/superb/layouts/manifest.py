@@ -124,24 +124,25 @@ def diarized(path: Path) -> Parts:
 def searched(path: Path) -> Search:
     """Queries and documents: QbE. Split is dev or test for queries and document for documents.
 
-    The label of a query is its term, that of a document all terms that occur in it, between spaces or in several rows.
+    The label of a query is its term, that of a document all terms that occur in it, between spaces or in several rows,
+    or nothing.
     Raises: ValueError, with the line, for what cannot be used, such as one name for two queries.
     """
     found: dict[str, dict[str, tuple[Utterance, set[str]]]] = {"dev": {}, "test": {}, "document": {}}
     lacking: list[tuple[str, str]] = []
-    for row in read_rows(path, ("label",)):
-        kind = SPLITS.get(row.split, row.split)
+    for row in read_rows(path, (), ("label",)):
+        kind, said = SPLITS.get(row.split, row.split), row.values.get("label", "").split()
         if kind not in found:
             raise ValueError(f"{row.place}: split is dev or test (queries) or document, not {row.split!r}")
-        if kind != "document" and len(row.values["label"].split()) != 1:
-            raise ValueError(f"{row.place}: a query has one term, without spaces, not {row.values['label']!r}")
+        if kind != "document" and len(said) != 1:
+            raise ValueError(f"{row.place}: a query has one term as its label, without spaces, not {' '.join(said)!r}")
         if not row.path.is_file():
             lacking.append((row.place, f"there is no audio {row.path}"))
         one = row.utterance()
         before, terms = found[kind].setdefault(one.name, (one, set()))
         if (terms and kind != "document") or before.path != one.path:
             raise ValueError(f"{row.place}: a {kind} row above has the name {one.name} already; remove one")
-        terms.update(row.values["label"].split())
+        terms.update(said)
     need_all_of_test(lacking)
     for kind, pairs in found.items():
         if not pairs:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ....ssl.data import held_out
+from ....ssl.tables import table
 from ..apart import digest, set_apart
 from ..utterances import Utterance, leave_out
-from .listings import seconds, table
+from .listings import seconds
 
 TEST, DEV = 0.2, 0.1  # shares
 SPLITS = {"train": "train", **dict.fromkeys(("dev", "valid", "val", "validation"), "dev"), "test": "test"}
@@ -39,13 +40,15 @@ class Row(NamedTuple):
         return Utterance("_".join(name.split()), self.path, self.start, self.end, speaker=self.speaker)
 
 
-def read_rows(path: Path, needed: tuple[str, ...]) -> list[Row]:
-    """The rows, which need a path and the columns named, without spaces at the ends of names and values.
+def read_rows(path: Path, needed: tuple[str, ...], wanted: tuple[str, ...] = ()) -> list[Row]:
+    """The rows, without spaces at the ends of names and values.
 
+    Args:
+        needed: columns, besides the path, of which every row has a value. wanted: others that are read.
     Raises: ValueError, with the line, for what cannot be used.
     """
     rows = []
-    for number, written in table(path, ("path", "start", "end", "split", "speaker", *needed)):
+    for number, written in table(path, ("path", "start", "end", "split", "speaker", *needed, *wanted)):
         place, values = f"{path}, line {number}", {name.strip(): value.strip() for name, value in written.items()}
         if missing := [name for name in ("path", *needed) if not values.get(name)]:
             raise ValueError(f"{place}: no {' and no '.join(missing)}; the row has {', '.join(values)}{_hint(values)}")
@@ -109,6 +112,10 @@ def split_rows(
             leave_out(skipped, part, row.place, f"there is no audio {row.path}")
     if apart:
         _need_apart(rows, chosen)
+    if dev and not parts["dev"] and skipped:
+        raise ValueError(
+            f"{skipped[0][0]}: {skipped[0][1]} (the first of {len(skipped)}), which leaves nothing for dev"
+        )
     if dev and not parts["dev"]:
         raise ValueError(f"{path} leaves nothing for dev: name it in a column split")
     return parts, skipped, protocol

@@ -39,9 +39,10 @@ def page(out: Path) -> None:
         _data(made, known)
         _rates(made, mine)
         for row in mine:
-            runs = _runs(sweeps(out, row))
+            runs, fold = _runs(sweeps(out, row))
             if runs:
-                made.figure(curves(runs), f"{row.called}: what every learning rate is judged by, over the steps; seeds")
+                words = f"{row.called}: what every learning rate is judged by, over the steps; seeds{fold}"
+                made.figure(curves(runs), words)
         if any(row.chosen[0]["layers"] and len(row.chosen[0]["layers"][0]) > 1 for row in mine):
             made.figure(layers(mine), "the share of each layer (0: the encoder's input) of the chosen rate, each seed")
         _mistakes(made, mine, out)
@@ -111,14 +112,16 @@ def _rates(made: Page, rows: Sequence[Row]) -> None:
     made.table(("encoder", *(f"{one:g}" for one in known)), lines)
 
 
-def _runs(sweeps: Sequence[Path]) -> list[Run]:
-    """All runs of a row's sweeps; of several folds, the first's."""
+def _runs(sweeps: Sequence[Path]) -> tuple[list[Run], str]:
+    """All runs of a row's sweeps, of several folds the first's, and which that is in words."""
     found: list[Run] = []
+    words = ""
     for folder in sweeps:
-        places = [folder] if (folder / RESULT).is_file() else sorted(folder.glob(f"*/{RESULT}"))
-        if places:
-            found += read_runs(places[0] if places[0].is_dir() else places[0].parent)
-    return found
+        folds = [folder] if (folder / RESULT).is_file() else [one.parent for one in sorted(folder.glob(f"*/{RESULT}"))]
+        if folds:
+            found += read_runs(folds[0])
+            words = f" of {folds[0].name}, the first of {len(folds)} folds" if len(folds) > 1 else ""
+    return found, words
 
 
 def curves(runs: Sequence[Run]) -> "Figure":

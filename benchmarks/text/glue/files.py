@@ -12,8 +12,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ....ssl.tables import text_of
 from ...finetune import MissingFiles
-from ..examples import Example, text_of
+from ..examples import Example
 from .tasks import File, GlueTask
 
 SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})\.parquet")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..examples import text_of
+from ....ssl.tables import text_of
 
 
 class Answer(NamedTuple):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ..examples import text_of
+from ....ssl.tables import text_of
 from .words import Sentence
 
 DOCUMENT = "-DOCSTART-"  # the word of CoNLL-2003's lines between documents

@@ -14,9 +14,9 @@ import torch
 from tokenizers import Tokenizer
 
 from ....ssl.data import Dataset, Epoch, Item
+from ....ssl.tables import text_of
 from ....text import tokenizer as wordpiece
 from ...finetune import MissingFiles
-from ..examples import text_of
 
 NO_WORD = 0  # the tag of tokens that begin no word; padding has it too, so tags are counted from 1
 COLUMNS = {"upos": 3, "xpos": 4}  # of CoNLL-U; the word is column 1
