@@ -76,7 +76,7 @@ def load(name: str | Path) -> Backbone:
 
     Args:
         name: a run directory, a local Hugging Face folder, a hub name, `random:RECIPE`, raw features (`RAW`), or an
-            upstream of s3prl's (`s3prl:NAME`, `s3prl:NAME@CHECKPOINT`).
+            upstream of s3prl's (`s3prl:NAME`, with @CHECKPOINT or @SETTINGS or both behind it).
     Raises: ValueError if nothing has this name.
     """
     name = str(name)

@@ -68,7 +68,7 @@ def main(words: list[str]) -> None:
     if known.task is None or (known.encoder is None and not asked):
         _usage("TASK", tasks.names())
         print(f"\nENCODER: a run directory, a Hugging Face folder or hub name, random:RECIPE, {', '.join(RAW)},")
-        print("s3prl:NAME or s3prl:NAME@CHECKPOINT.")
+        print("s3prl:NAME, s3prl:NAME@CHECKPOINT or s3prl:NAME@CHECKPOINT@SETTINGS.")
         sys.exit(0 if asked else 2)
     from ..cli import override
 

@@ -390,3 +390,11 @@ def run(
 def superb() -> SimpleNamespace:
     """Tones that SUPERB's tasks can learn, settings that learn them within seconds, and a run of the suite."""
     return SimpleNamespace(PITCH=PITCH, SMALL=SMALL, tone=tone, intents=intents, of=of, run=run)
+
+
+@pytest.fixture(scope="session")
+def peer() -> Callable[[str], ModuleType]:
+    """s3prl's modules by their names; importing the first takes seconds."""
+    from pluri.benchmarks.s3prl import shims
+
+    return lambda name: shims.applied()(shims.quiet)(f"s3prl.{name}")

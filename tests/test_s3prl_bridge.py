@@ -1,24 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Both ways with s3prl 0.4.18: our encoders as its upstreams, its upstreams as ours, its runner by a command."""
 
-import dataclasses
 import importlib.util
 import os
 import subprocess
 import sys
-import warnings
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
-from pluri.benchmarks.encoders import load, modality, random_twin, settings_of
+from pluri.benchmarks.encoders import load
 from pluri.benchmarks.s3prl import shims
 from pluri.benchmarks.s3prl.corpus import lay_out
-from pluri.benchmarks.s3prl.encoder import UpstreamConfig, UpstreamFrontEnd
 from pluri.benchmarks.s3prl.runner import RunnerConfig, result
 from pluri.benchmarks.s3prl.upstream import Upstream, pluri
 from pluri.benchmarks.superb import corpora
@@ -33,18 +29,6 @@ needs_s3prl = pytest.mark.skipif(importlib.util.find_spec("s3prl") is None, reas
 TYPING = Path(__file__).resolve().parents[1] / ".typing"
 ENCODERS = ("fbank_no_cmvn", "random:speech/wav2vec2_tiny", "random:speech/mockingjay_tiny")
 SAMPLES = (16000, 32100, 9999, 480)
-
-
-@pytest.fixture(scope="module")
-def peer():
-    """s3prl's modules by their names; importing them takes seconds."""
-
-    def get(name):
-        with shims.applied():
-            return shims.quiet(name)
-
-    get("s3prl.nn.upstream")
-    return get
 
 
 def clips():
@@ -92,7 +76,7 @@ def test_states_through_the_bridge_are_ours_alone_and_in_a_batch(name):
 @pytest.mark.parametrize("name", ENCODERS)
 def test_its_featuriser_hands_out_what_ours_does_of_a_clip_alone_and_in_a_batch(peer, name):
     upstream, waves = pluri(ckpt=name), clips()
-    featurizer = peer("s3prl.upstream.interfaces").Featurizer(upstream, upstream_device="cpu")
+    featurizer = peer("upstream.interfaces").Featurizer(upstream, upstream_device="cpu")
     read = Reading.of(upstream.backbone, FeaturizerConfig(), False, "fp32")
     weights = torch.randn(len(read.layers))
     if len(weights) > 1:
@@ -110,7 +94,7 @@ def test_its_featuriser_hands_out_what_ours_does_of_a_clip_alone_and_in_a_batch(
 @needs_s3prl
 @torch.inference_mode()
 def test_its_newer_interface_takes_our_encoder_from_the_hub(peer, monkeypatch):
-    nn, hub = peer("s3prl.nn.upstream"), peer("s3prl.hub")
+    nn, hub = peer("nn.upstream"), peer("hub")
     monkeypatch.setitem(hub.__dict__, "pluri", pluri)
     name, waves = "random:speech/wav2vec2_tiny", clips()[:2]
     theirs = nn.S3PRLUpstream("pluri", path_or_url=name).eval()
@@ -118,135 +102,6 @@ def test_its_newer_interface_takes_our_encoder_from_the_hub(peer, monkeypatch):
     assert lengths[0].tolist() == [50, 101] and len(layers) == 4
     ours = load(name)(waves[1][None]).layers
     torch.testing.assert_close(layers[2][1, : ours[2].shape[1]], ours[2][0], atol=1e-5, rtol=1e-5)
-
-
-@needs_s3prl
-@torch.inference_mode()
-@pytest.mark.filterwarnings("ignore:At least one mel filterbank:UserWarning")  # of filters that are not used
-@pytest.mark.parametrize("name", ["fbank", "fbank_no_cmvn", "mfcc", "mel", "linear", "spectrogram"])
-def test_an_upstream_without_weights_says_what_s3prl_says(peer, name):
-    backbone, waves = load(f"s3prl:{name}"), clips()[:3]
-    assert modality(backbone) == "speech" and backbone.encoder.config.depth == 0
-    read = Reading.of(backbone, FeaturizerConfig(), False, "fp32")
-    x, lengths = read(waves)
-    expert = vars(peer("s3prl.upstream.baseline.hubconf"))[name]()
-    for wave, mine in zip(waves, x.split(lengths), strict=True):
-        theirs = expert([wave])["hidden_states"][0][0][: round(len(wave) / 160)]  # which its featuriser leaves
-        torch.testing.assert_close(mine[:, 0], theirs, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(read([wave]).x, mine, atol=1e-5, rtol=1e-5)
-
-
-@needs_s3prl
-@torch.inference_mode()
-def test_its_filter_banks_and_ours_have_the_same_frames_and_means():
-    again = Reading.of(load("s3prl:fbank_no_cmvn"), FeaturizerConfig(), True, "fp32")
-    assert '"version": 2' in again.key()  # stores of repeated frames are not read again
-    for pooled in (False, True):
-        x, lengths = Reading.of(load("fbank_no_cmvn"), FeaturizerConfig(), pooled, "fp32")(clips()[:3])
-        theirs = Reading.of(load("s3prl:fbank_no_cmvn"), FeaturizerConfig(), pooled, "fp32")(clips()[:3])
-        assert theirs.lengths == lengths
-        torch.testing.assert_close(theirs.x, x, atol=1e-3, rtol=1e-3)  # two filter banks, in float32
-
-
-@pytest.fixture(scope="module")
-def checkpoint(peer, tmp_path_factory):
-    """A wav2vec 2.0 of two blocks in the form that s3prl reads."""
-    module = peer("s3prl.upstream.wav2vec2.wav2vec2_model")
-    config = module.Wav2Vec2Config(
-        encoder_layers=2, encoder_embed_dim=32, encoder_ffn_embed_dim=64, encoder_attention_heads=2, final_dim=16,
-        conv_feature_layers="[(32, 10, 5)] + [(32, 3, 2)] * 4 + [(32, 2, 2)] * 2", latent_vars=4,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its old weight_norm
-        model = module.Wav2Vec2Model(config)
-    settings = dataclasses.asdict(config)
-    state = {"task_cfg": {"normalize": False}, "model_cfg": settings, "model_weight": model.state_dict()}
-    path = tmp_path_factory.mktemp("checkpoint") / "tiny.pt"
-    torch.save(state, path)
-    return path
-
-
-@needs_s3prl
-@torch.inference_mode()
-def test_every_layer_of_a_local_checkpoint_is_what_s3prl_says_of_the_clip_alone(peer, checkpoint):
-    backbone, waves = load(f"s3prl:wav2vec2_local@{checkpoint}"), clips()
-    assert backbone.encoder.config.depth == 2 and not backbone.training
-    assert settings_of(backbone).__dict__["checkpoint"] == str(checkpoint)
-    said = backbone(torch.nn.utils.rnn.pad_sequence(waves, batch_first=True), torch.tensor(SAMPLES))
-    with shims.applied():
-        theirs = peer("s3prl.nn.upstream").S3PRLUpstream("wav2vec2_local", path_or_url=str(checkpoint)).eval()
-    assert said.lengths.tolist() == [49, 100, 30, 2]  # the shortest is filled up to 50 ms
-    for row, wave in enumerate(waves):
-        layers, _ = theirs(wave[None], torch.tensor([len(wave)]))
-        for mine, other in zip(said.layers, layers, strict=True):
-            have = said.lengths[row]
-            torch.testing.assert_close(mine[row, :have], other[0, :have], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(said.x, said.layers[-1])
-    with pytest.raises(ValueError, match="--beside False"):
-        random_twin(backbone, 0)
-
-
-@needs_s3prl
-@torch.inference_mode()
-def test_a_users_own_upstream_is_one_that_needs_no_download(peer, tmp_path, monkeypatch):
-    backbone, wave = load("s3prl:customized_upstream"), clips()[3]
-    assert backbone.encoder.config.depth == 1 and modality(backbone) == "speech"
-    again = load("s3prl:customized_upstream").state_dict()  # its weights are drawn, and the same each time
-    assert all(torch.equal(value, again[name]) for name, value in backbone.state_dict().items())
-    assert isinstance(backbone.front_end, UpstreamFrontEnd)
-    filled = torch.nn.functional.pad(wave, (0, 800 - len(wave)))  # as short a clip is filled up
-    theirs = backbone.front_end.upstream([filled])["hidden_states"]
-    for mine, other in zip(backbone(wave[None]).layers, theirs, strict=True):
-        torch.testing.assert_close(mine[0], other[0, : mine.shape[1]])
-
-    def picky(ckpt, model_config=None):
-        assert Path(ckpt).is_file() and model_config is not None, "give me both"
-
-    (tmp_path / "mine.pt").write_bytes(b"weights")
-    monkeypatch.setattr(peer("s3prl.upstream.example.hubconf"), "customized_upstream", picky)
-    with pytest.raises(ValueError, match=r"mine.pt \(pluri gives it no model_config\): AssertionError give me both"):
-        load(f"s3prl:customized_upstream@{tmp_path / 'mine.pt'}")
-
-
-def test_an_upstream_that_was_changed_under_its_name_is_another(tmp_path, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: SimpleNamespace(origin=f"{tmp_path}/__init__.py"))
-    (tmp_path / "upstream" / "example").mkdir(parents=True)
-    for name, file in ("wav2vec2_local@a.pt", "a.pt"), ("customized_upstream", "upstream/example/expert.py"):
-        found = []
-        for text in ("FEAT = s", "FEAT = torch.log(s)", "FEAT = s"):
-            (tmp_path / file).write_text(text)
-            found.append(UpstreamConfig.of(f"s3prl:{name}".replace("@", f"@{tmp_path}/")))
-        assert found[0] != found[1] and found[0] == found[2]
-
-
-@needs_s3prl
-def test_wrong_upstreams_are_named_in_one_line(tmp_path):
-    broken = tmp_path / "broken.pt"
-    broken.write_bytes(b"nothing")
-    for name, words in (
-        ("s3prl:wav2vec2", "is no upstream of s3prl's that needs no download"),
-        ("s3prl:hubert_local", "name a checkpoint that is there"),
-        (f"s3prl:hubert_local@{tmp_path / 'none.pt'}", "name a checkpoint that is there"),
-        (f"s3prl:fbank@{broken}", "takes no checkpoint"),
-        (f"s3prl:baseline_local@{broken}", "needs a model_config, which pluri cannot give"),
-        ("s3prl:stft_mag", "needs a model_config, which pluri cannot give"),
-        (f"s3prl:mos_apc_local@{broken}", "needs a download of apc, and gives scores in place of states"),
-        (f"s3prl:mos_tera_local@{broken}", "needs a download of tera"),
-        (f"s3prl:mos_wav2vec2_local@{broken}", "needs a download of wav2vec2"),
-        ("s3prl:customized_upstream@nowhere.pt", "name a checkpoint that is there"),
-        (f"s3prl:nobody_local@{broken}", "s3prl has no upstream nobody_local"),
-        (f"s3prl:wav2vec2_local@{broken}", "cannot be built from"),
-    ):
-        with pytest.raises(ValueError, match=words) as error:
-            load(name)
-        assert "\n" not in str(error.value)
-
-
-def test_without_s3prl_it_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(shims.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'pluri\[s3prl\]'"):
-        load("s3prl:fbank")
 
 
 @needs_s3prl
@@ -291,13 +146,11 @@ def test_effects_of_sox_are_one_channel_16_khz_and_a_gain(tmp_path):
 def test_s3prl_reads_the_same_clips_in_the_same_parts(peer, commands, tmp_path):
     (fold,) = corpora.keywords(str(commands), "")
     train, test = lay_out(fold.parts, tmp_path)
-    expert = peer("s3prl.downstream.speech_commands.expert")
+    expert = peer("downstream.speech_commands.expert")
     for listed, part in zip(expert.split_dataset(train), (fold.parts.train, fold.parts.dev), strict=True):
         found = {(label, path.resolve()) for label, path in listed}
         assert found == {(one.labels[0], one.path.resolve()) for one in part} and len(listed) == len(part)
-    data = peer("s3prl.downstream.speech_commands.dataset").SpeechCommandsTestingDataset(
-        speech_commands_test_root=str(test)
-    )
+    data = peer("downstream.speech_commands.dataset").SpeechCommandsTestingDataset(speech_commands_test_root=str(test))
     assert len(data) == len(fold.parts.test) == 12
     ours, by_name = Clips(-3.0), {one.name: one for one in fold.parts.test}
     for wave, label, name in (data[number] for number in range(len(data))):
@@ -322,7 +175,7 @@ def test_separation_has_the_optimiser_that_s3prl_has(peer):
     plan = SpeechSeparationConfig(lr=1e-2).plan((0,))
     ours, theirs = torch.nn.Parameter(torch.ones(1, 1, 6)), torch.nn.Parameter(torch.ones(6))
     adam = Adam([ours], plan.rates, plan.clip, plan.decay, plan.epsilon)
-    published = peer("s3prl.optimizers").get_AdamW([torch.nn.ParameterList([theirs])], lr=1e-2)
+    published = peer("optimizers").get_AdamW([torch.nn.ParameterList([theirs])], lr=1e-2)
     for _ in range(8):
         slope = 10.0 ** torch.arange(-9.0, -3.0) * torch.randn(6)
         ours.grad, theirs.grad = slope.clone()[None, None], slope

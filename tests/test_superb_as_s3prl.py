@@ -14,7 +14,6 @@ import soundfile
 import torch
 from torch import Tensor, nn
 
-from pluri.benchmarks.s3prl import shims
 from pluri.benchmarks.superb.asv.verification import equal_error_rate
 from pluri.benchmarks.superb.asv.xvector import REACH, XVector
 from pluri.benchmarks.superb.clips import Clips
@@ -33,17 +32,6 @@ from pluri.benchmarks.superb.sd.head import Diarizer, permuted, right
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("s3prl") is None, reason="needs s3prl")
 ONE = FeaturizerConfig(kind="layer")
 LENGTHS = [23, 40, 17, 31]
-
-
-@pytest.fixture(scope="module")
-def peer():
-    """s3prl's downstream modules by their names; importing the first takes seconds."""
-
-    def get(name):
-        with shims.applied():
-            return shims.quiet(f"s3prl.downstream.{name}")
-
-    return get
 
 
 def rows(width: int, lengths: list[int] = LENGTHS) -> tuple[Tensor, Tensor]:
@@ -68,7 +56,7 @@ def unpadded(x: Tensor, lengths: list[int] = LENGTHS) -> Tensor:
 
 @torch.no_grad()
 def test_the_linear_head_of_pr_and_its_loss(peer):
-    theirs, projector = peer("model").FrameLevel(256, 12), nn.Linear(5, 256)
+    theirs, projector = peer("downstream.model").FrameLevel(256, 12), nn.Linear(5, 256)
     ours = LinearHeads((0,), 1, 1, 5, 12, ONE)
     lend(theirs, {"linear.weight": ours.out[0, 0].T, "linear.bias": ours.out_bias[0, 0, 0]})
     lend(projector, {"weight": ours.into[0, 0].T, "bias": ours.into_bias[0, 0, 0]})
@@ -89,7 +77,8 @@ def test_the_linear_head_of_pr_and_its_loss(peer):
 def test_the_recurrent_head_of_asr_and_sf(peer, rate):
     layers = {"dim": [6, 6], "dropout": [0.2, 0.2], "layer_norm": [False] * 2, "proj": [False] * 2}
     shape = {"module": "LSTM", "bidirection": True, "sample_rate": [1, 1], "sample_style": "concat", "total_rate": -1}
-    theirs, projector = peer("asr.model").RNNs(6, 9, upstream_rate=rate, **layers, **shape).eval(), nn.Linear(5, 6)
+    theirs = peer("downstream.asr.model").RNNs(6, 9, upstream_rate=rate, **layers, **shape).eval()
+    projector = nn.Linear(5, 6)
     torch.manual_seed(1)
     ours = Recurrent(1, 5, 9, ONE, 6)
     lend(projector, ours.project.state_dict())
@@ -106,7 +95,7 @@ def test_the_recurrent_head_of_asr_and_sf(peer, rate):
 
 
 def test_the_time_warp_of_spec_augment(peer, monkeypatch):
-    module = peer("specaug")
+    module = peer("downstream.specaug")
     x = torch.randn(30, 4)
     for centre, to in ((12, 8), (12, 16), (5, 1), (24, 29)):
         drawn = iter((torch.tensor([centre]), torch.tensor([to - 1])))
@@ -116,7 +105,7 @@ def test_the_time_warp_of_spec_augment(peer, monkeypatch):
 
 
 def test_the_network_of_asv_and_its_loss(peer):
-    module = peer("sv_voxceleb1.model")
+    module = peer("downstream.sv_voxceleb1.model")
     frames = {"agg_dim": 1500, "dropout_p": 0.0, "batch_norm": False}
     theirs = module.Model(512, 1500, "SP", "XVector", "UtteranceExtractor", frames)
     loss, connector = module.AMSoftmaxLoss(512, 7), nn.Linear(5, 512)
@@ -148,13 +137,14 @@ def test_the_equal_error_rate(peer, seed):
     rng = np.random.default_rng(seed)
     same = rng.integers(0, 2, 400)
     scores = np.round(rng.standard_normal(400) + same, (8, 8, 1, 0)[seed])  # the last two have many ties
-    rate, _ = peer("sv_voxceleb1.utils").EER(same, scores)
+    rate, _ = peer("downstream.sv_voxceleb1.utils").EER(same, scores)
     assert equal_error_rate(same, scores) == pytest.approx(rate, abs=1e-6)
 
 
 @pytest.mark.parametrize("speakers", [2, 3])
 def test_the_network_of_sd_its_loss_and_its_accuracy(peer, speakers):
-    theirs, module = peer("diarization.model").Model(5, speakers, 1, 512), peer("diarization.utils")
+    theirs = peer("downstream.diarization.model").Model(5, speakers, 1, 512)
+    module = peer("downstream.diarization.utils")
     torch.manual_seed(3)
     ours = Diarizer(1, 5, speakers, ONE)
     named = {f"rnn.{name}": value for name, value in ours.lstm.state_dict().items()}
@@ -189,7 +179,7 @@ def test_chunks_and_labels_of_sd(peer, tmp_path):
     }
     for name, lines in files.items():
         (tmp_path / name).write_text("\n".join(lines) + "\n")
-    data = peer("diarization.dataset").DiarizationDataset(
+    data = peer("downstream.diarization.dataset").DiarizationDataset(
         "train", str(tmp_path), chunk_size=100, frame_shift=160, num_speakers=2
     )
     (utterance,) = kaldi(tmp_path, "train", [])
@@ -207,13 +197,13 @@ def test_the_buckets_and_targets_of_asr(peer, tmp_path):
     samples = [48000, 16000, 33000, 20000, 64000, 30000, 17000]
     table = [f"train-clean-100/1/2/{name}.flac,{length}" for name, length in zip(said, samples, strict=True)]
     (tmp_path / "train-clean-100.csv").write_text("\n".join(["file_path,length", *table]) + "\n")
-    words = peer("asr.dictionary").Dictionary()
+    words = peer("downstream.asr.dictionary").Dictionary()
     vocabulary = letter_vocabulary()
     for letter in vocabulary.symbols[4:]:
         words.add_symbol(letter)
     assert [words[number] for number in range(len(words))] == list(vocabulary.symbols)
     roots = {"libri_root": str(tmp_path), "bucket_file": str(tmp_path), "train": ["train-clean-100"]}
-    theirs = peer("asr.dataset").SequenceDataset("train", 4, words, **roots)
+    theirs = peer("downstream.asr.dataset").SequenceDataset("train", 4, words, **roots)
     batches = [[Path(one).stem for one in batch] for batch in theirs.X]
     names = list(said)
     assert batches == [[names[i] for i in one] for one in buckets([n / 16000 for n in samples], 4, True)]
@@ -225,7 +215,7 @@ def test_the_buckets_and_targets_of_asr(peer, tmp_path):
 def test_the_targets_of_sf(peer):
     slots = ("artist", "playlist", "year")
     named = [f"{mark}-{slot}" for slot in slots for mark in "BE"]
-    theirs = peer("ctc.text").CharacterTextSlotEncoder(list(" ABCDEFGHIJKLMNOPQRSTUVWXYZ'"), named)
+    theirs = peer("downstream.ctc.text").CharacterTextSlotEncoder(list(" ABCDEFGHIJKLMNOPQRSTUVWXYZ'"), named)
     vocabulary = slot_vocabulary(slots)
     rng = random.Random(0)
     for _ in range(300):
@@ -238,7 +228,7 @@ def test_the_targets_of_sf(peer):
 
 
 def test_error_rates(peer):
-    theirs, rng = peer("ctc.metric"), random.Random(1)
+    theirs, rng = peer("downstream.ctc.metric"), random.Random(1)
     words = ["A", "BE", "SEA", "A", "DEED"]
     said, meant = ([" ".join(rng.choices(words, k=rng.randint(1, 9))) for _ in range(200)] for _ in range(2))
     assert word_error_rate(said, meant) == pytest.approx(theirs.wer(said, meant))
@@ -247,7 +237,7 @@ def test_error_rates(peer):
 
 def test_the_search_of_qbe(peer, tmp_path, monkeypatch):
     pytest.importorskip("dtw")
-    module = peer("quesst14_dtw.expert")
+    module = peer("downstream.quesst14_dtw.expert")
     monkeypatch.setattr(module, "ProcessPoolExecutor", ThreadPoolExecutor)
     dtw = {"dist_method": "cosine_exp", "step_pattern": "asymmetric", "minmax_norm": True, "subsequence": True}
     other = {"max_workers": 1, "feature_normalization": True, "silence_frame": None, "datarc": {}}

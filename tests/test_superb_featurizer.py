@@ -1,11 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The featuriser and the baselines of the speech suite, against s3prl 0.4.18 where it is installed."""
 
-import contextlib
 import importlib.util
-import io
-import sys
-import types
 
 import pytest
 import torch
@@ -17,23 +13,6 @@ from pluri.benchmarks.superb.states import Reading
 from pluri.benchmarks.superb.utterance.heads import UtteranceHeads
 
 s3prl = pytest.mark.skipif(importlib.util.find_spec("s3prl") is None, reason="needs s3prl")
-
-
-@pytest.fixture
-def peer(monkeypatch):
-    """s3prl's modules, on a torchaudio that lacks what it asks for while it is imported."""
-    import torchaudio
-
-    monkeypatch.setattr(torchaudio, "set_audio_backend", lambda name: None, raising=False)
-    effects = types.ModuleType("torchaudio.sox_effects")
-    vars(effects).update(apply_effects_tensor=None, apply_effects_file=None)
-    monkeypatch.setitem(sys.modules, "torchaudio.sox_effects", effects)
-
-    def get(name):
-        with contextlib.redirect_stderr(io.StringIO()):
-            return importlib.import_module(name)
-
-    return get
 
 
 class Said(torch.nn.Module):
@@ -55,7 +34,7 @@ class Said(torch.nn.Module):
 def test_the_weighted_sum_is_that_of_s3prl(peer, normalize):
     torch.manual_seed(0)
     states = [torch.randn(3, 51, 16) * (layer + 1) + layer for layer in range(5)]
-    theirs = peer("s3prl.upstream.interfaces").Featurizer(Said(states, 320), upstream_device="cpu", normalize=normalize)
+    theirs = peer("upstream.interfaces").Featurizer(Said(states, 320), upstream_device="cpu", normalize=normalize)
     theirs.weights.data = torch.randn(5)
     samples = [16100, 9000, 320 * 40]
     wanted = theirs([torch.zeros(count) for count in samples], {"hidden_states": states})
@@ -72,7 +51,7 @@ def test_the_weighted_sum_is_that_of_s3prl(peer, normalize):
 def test_one_layer_is_taken_as_s3prl_takes_it(peer):
     torch.manual_seed(0)
     states = [torch.randn(1, 50, 8) for _ in range(4)]
-    theirs = peer("s3prl.upstream.interfaces").Featurizer(Said(states, 320), upstream_device="cpu", layer_selection=2)
+    theirs = peer("upstream.interfaces").Featurizer(Said(states, 320), upstream_device="cpu", layer_selection=2)
     wanted = theirs([torch.zeros(16000)], {"hidden_states": states})[0]
     (layer,) = FeaturizerConfig(kind="layer", layer=2).chosen(3)
     ours = mix(states[layer][0, : frames(16000, 320, 50), None][None], torch.zeros(1, 1, 1))[0, 0]
@@ -85,9 +64,7 @@ def test_a_single_layer_is_normalised_here_and_not_by_s3prl(peer):
     plain = Reading.of(load("fbank_no_cmvn"), FeaturizerConfig(), False, "fp32")
     wave = 0.1 * torch.randn(8000)
     ours, states = read([wave]).x[:, 0], plain([wave]).x[:, 0]
-    theirs = peer("s3prl.upstream.interfaces").Featurizer(
-        Said([states[None]], 160), upstream_device="cpu", normalize=True
-    )
+    theirs = peer("upstream.interfaces").Featurizer(Said([states[None]], 160), upstream_device="cpu", normalize=True)
     assert torch.equal(theirs([wave], {"hidden_states": [states[None]]})[0], states)
     torch.testing.assert_close(ours, normalized(states))
     assert "leaves an encoder of one layer" in (normalized.__doc__ or "")
@@ -99,7 +76,7 @@ def test_a_head_on_mean_states_says_what_s3prl_s_says_of_padded_frames(peer):
     heads = UtteranceHeads((5,), 2, 1, 12, (6,), FeaturizerConfig(kind="concat"))
     torch.manual_seed(5)
     projector = torch.nn.Linear(12, 256)
-    theirs = peer("s3prl.downstream.model").UtteranceLevel(256, 6)
+    theirs = peer("downstream.model").UtteranceLevel(256, 6)
     wanted, _ = theirs(projector(features), lengths)
     means = torch.stack([row[:length].mean(0) for row, length in zip(features, lengths.tolist(), strict=True)])
     for head in heads(means[None, :, None])[0]:
@@ -165,7 +142,7 @@ def test_the_hop_is_found_without_encoding():
     ],
 )
 def test_baselines_are_those_of_s3prl(peer, waves, ours, theirs):
-    expert = vars(peer("s3prl.upstream.baseline.hubconf"))[theirs]()
+    expert = vars(peer("upstream.baseline.hubconf"))[theirs]()
     lengths = torch.tensor([16000, 9999, 4321])
     inputs = waves(lengths)
     said = load(ours)(inputs, lengths)

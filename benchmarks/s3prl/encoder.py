@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """An upstream of s3prl's as a frozen encoder of pluri's: `s3prl:NAME`, or `s3prl:NAME@CHECKPOINT` from a local file.
 
+A file of settings (s3prl's `-g`) comes behind the checkpoint, `s3prl:NAME@CHECKPOINT@SETTINGS`, or in its place where
+an upstream has none, as baseline_local and stft_mag.
 Every clip is encoded alone, in float32, since what s3prl's upstreams say of a clip may depend on those beside it.
 Shape letters: B rows, S samples, T frames, L layers, D width.
 """
@@ -27,13 +29,14 @@ PREFIX = "s3prl:"
 BASELINES = ("baseline", "fbank", "fbank_no_cmvn", "linear", "mel", "mfcc", "spectrogram")  # they have no weights
 OWN = "customized_upstream"  # which users write themselves, in s3prl's upstream/example/expert.py
 _LOCAL = ("_local", "_custom")  # how its names end that take a checkpoint
+_SET = ("baseline_local", "stft_mag")  # they have settings and no checkpoint
 _UNFIT = {
-    **dict.fromkeys(("baseline_local", "pase_local", "stft_mag"), "a model_config, which pluri cannot give it"),
     "mos_apc_local": "a download of apc, and gives scores in place of states",
     "mos_tera_local": "a download of tera, and gives scores in place of states",
     "mos_wav2vec2_local": "a download of wav2vec2, and gives scores in place of states",
 }
 _PLACES = {**dict.fromkeys(BASELINES, "s3prl.upstream.baseline.hubconf"), OWN: "s3prl.upstream.example.hubconf"}
+_FAULTS = (AssertionError, AttributeError, ImportError, LookupError, OSError, RuntimeError, TypeError)
 _SHORTEST = 800  # samples, 50 ms; zeros are put behind a shorter clip, as s3prl's nn/upstream.py does
 
 
@@ -43,31 +46,38 @@ class UpstreamConfig(Config):
 
     name: str  # in s3prl's hub
     checkpoint: str = ""  # a local file or, for Hugging Face's models, a folder
+    settings: str = ""  # a local file, s3prl's model_config
     version: int = 2  # by which stores and sweeps are known; 1 repeated the last frame up to nn/upstream.py's count
     digest: str = ""  # of what may change under the same name: the checkpoint, and the code of one's own upstream
 
     @classmethod
     def of(cls, encoder: str) -> "UpstreamConfig":
-        """What `s3prl:NAME` or `s3prl:NAME@CHECKPOINT` names.
+        """What `s3prl:NAME`, with @CHECKPOINT or @SETTINGS or both, names.
 
-        Raises: ValueError for names that s3prl would download or set up by a file, and checkpoints that are not there
-            or have no use.
+        Raises: ValueError for names that s3prl would download, and files that are not there or have no use.
         """
-        name, _, checkpoint = encoder.removeprefix(PREFIX).partition("@")
+        name, _, files = encoder.removeprefix(PREFIX).partition("@")
         if name in _UNFIT:
             raise ValueError(f"{encoder}: {name} needs {_UNFIT[name]}: use {PREFIX}{OWN}")
-        if name in (*BASELINES, OWN) or name.endswith(_LOCAL):
-            if name in BASELINES and checkpoint:
-                raise ValueError(f"{encoder}: {name} takes no checkpoint")
-            needed = name.endswith(_LOCAL) or checkpoint
-            if needed and not Path(checkpoint or "no file").exists():
-                raise ValueError(f"{encoder}: name a checkpoint that is there, as {PREFIX}{name}@FILE")
-            return cls(name=name, checkpoint=checkpoint, digest=_digest(name, checkpoint))
-        known = f"{', '.join(BASELINES)}, {OWN}, or a name that ends in _local or _custom, with @FILE"
-        raise ValueError(f"{encoder} is no upstream of s3prl's that needs no download: name one of {known}")
+        if name not in (*BASELINES, *_SET, OWN) and not name.endswith(_LOCAL):
+            known = f"{', '.join((*BASELINES, OWN))}, or, with @FILE, stft_mag or what ends in _local or _custom"
+            raise ValueError(f"{encoder} is no upstream of s3prl's that needs no download: name one of {known}")
+        if name in BASELINES and files:
+            raise ValueError(f"{encoder}: {name} takes no checkpoint")
+        checkpoint, settings = _parts(name, files)
+        form = f"as {PREFIX}{name}@FILE" + "@SETTINGS" * (name == "pase_local")
+        if (name.endswith(_LOCAL) and name not in _SET or checkpoint) and not Path(checkpoint or "no file").exists():
+            raise ValueError(f"{encoder}: name a checkpoint that is there, {form}")
+        if (name in (*_SET, "pase_local") or settings) and not Path(settings).is_file():
+            raise ValueError(f"{encoder}: name a file of settings that is there, {form}")
+        return cls(name=name, checkpoint=checkpoint, settings=settings, digest=_digest(name, checkpoint, settings))
 
     def build(self) -> nn.Module:
         """s3prl's own module, in eval mode. Raises ValueError if it does not know the name or the checkpoint."""
+        import yaml
+
+        given = {"ckpt": self.checkpoint, "model_config": self.settings}
+        given = {argument: file for argument, file in given.items() if file}
         with shims.applied():
             entries = vars(shims.quiet(_PLACES.get(self.name, "s3prl.hub")))  # the hub takes seconds
             if self.name not in entries:
@@ -75,19 +85,28 @@ class UpstreamConfig(Config):
             try:
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(0)  # of weights that no checkpoint holds
-                    module = entries[self.name](ckpt=self.checkpoint) if self.checkpoint else entries[self.name]()
-            except (AssertionError, LookupError, OSError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
+                    module = entries[self.name](**given)
+            except (*_FAULTS, ValueError, pickle.UnpicklingError, yaml.YAMLError) as error:
                 why = " ".join(f"{type(error).__name__} {error}".split())[:200]
-                given = self.checkpoint or "nothing"
-                given += " (pluri gives it no model_config)" if self.name == OWN else ""
-                raise ValueError(f"s3prl's {self.name} cannot be built from {given}: {why}") from error
+                files = " and ".join(given.values()) or "nothing"
+                raise ValueError(f"s3prl's {self.name} cannot be built from {files}: {why}") from error
         assert isinstance(module, nn.Module)
         return module.eval()
 
 
-def _digest(name: str, checkpoint: str) -> str:
+def _parts(name: str, files: str) -> tuple[str, str]:
+    """The checkpoint and the settings that are named behind an upstream, "" each where it is not."""
+    if name in _SET:
+        return "", files
+    if "@" not in files or Path(files).exists():
+        return files, ""
+    checkpoint, _, settings = files.rpartition("@")
+    return checkpoint, settings
+
+
+def _digest(name: str, checkpoint: str, settings: str) -> str:
     """Changes with the files behind an upstream; "" if there are none."""
-    files = _files(Path(checkpoint)) if checkpoint else []
+    files = [file for place in (checkpoint, settings) if place for file in _files(Path(place))]
     package = importlib.util.find_spec("s3prl")
     if name == OWN and package is not None and package.origin is not None:
         files += _files(Path(package.origin).parent / "upstream" / "example", "*.py")
@@ -183,5 +202,5 @@ class UpstreamBackbone(Backbone):
 
 
 def load_upstream(encoder: str) -> Backbone:
-    """The upstream named `s3prl:NAME` or `s3prl:NAME@CHECKPOINT`. Raises ValueError as `UpstreamConfig`."""
+    """The upstream that `UpstreamConfig.of` names. Raises ValueError as it does."""
     return UpstreamBackbone(UpstreamFrontEnd(UpstreamConfig.of(encoder))).eval()

@@ -44,7 +44,7 @@ def applied() -> Iterator[None]:
             _put(stack, sys.modules, name, module)
             if name.startswith("torchaudio."):
                 _put(stack, torchaudio.__dict__, name.removeprefix("torchaudio."), module)
-        # Its checkpoints hold the words that it was called with; nothing else is unpickled.
+        # Its checkpoints hold the words that it was called with. Mockingjay's and its kin it unpickles whole.
         stack.enter_context(torch.serialization.safe_globals([argparse.Namespace]))
         yield
 
