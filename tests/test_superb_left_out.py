@@ -98,6 +98,14 @@ def test_clips_that_test_lacks_are_counted_and_the_first_is_named(tmp_path, lost
         run(path, tmp_path / "out", ONLINE)
 
 
+def test_where_all_of_dev_is_missing_its_first_clip_is_named(tmp_path):
+    path = manifest(tmp_path / "data")
+    for clip in (path.parent / "train0.wav", *path.parent.glob("dev*.wav")):
+        clip.unlink()
+    with pytest.raises(ValueError, match=r"m.tsv, line 62: there is no audio .*/dev0.wav, nor of another row of dev$"):
+        run(path, tmp_path / "out", ONLINE)
+
+
 class Bad(States):
     """States of which some cannot be read."""
 

@@ -82,6 +82,21 @@ def split_rows(
     Raises: ValueError, with the line: unknown split, clip in two rows, speaker in two parts, missing audio of test.
     """
     apart = apart and any(row.speaker for row in rows)
+    chosen, protocol = _choose(path, rows, apart, least, dev, taught)
+    parts, skipped = _place(rows, chosen)
+    if apart:
+        _need_apart(rows, chosen)
+    if dev and not parts["dev"]:
+        if lost := [row for row, part in zip(rows, chosen, strict=True) if part == "dev"]:
+            raise ValueError(f"{lost[0].place}: there is no audio {lost[0].path}, nor of another row of dev")
+        raise ValueError(f"{path} leaves nothing for dev: name it in a column split")
+    return parts, skipped, protocol
+
+
+def _choose(
+    path: Path, rows: list[Row], apart: bool, least: int, dev: bool, taught: tuple[str, ...]
+) -> tuple[list[str], str]:
+    """The part of each row, and how they were split."""
     how = "no speaker in two parts" if apart else "by file"
     named = any(row.split for row in rows)
     if named:
@@ -98,6 +113,11 @@ def split_rows(
     if not named and not apart and (back := _untaught(rows, chosen, taught)):
         chosen = ["train" if number in back else part for number, part in enumerate(chosen)]
         protocol += f"; {len(back)} went back to train, which had no other of their {' or '.join(taught)}"
+    return chosen, protocol
+
+
+def _place(rows: list[Row], chosen: list[str]) -> tuple[dict[str, list[Row]], list[tuple[str, str]]]:
+    """The rows of each part, and those that have no audio. Raises ValueError for a clip in two rows."""
     parts: dict[str, list[Row]] = {"train": [], "dev": [], "test": []}
     skipped: list[tuple[str, str]] = []
     first: dict[tuple[str, float, float | None], tuple[str, str]] = {}
@@ -110,15 +130,7 @@ def split_rows(
             parts[part].append(row)
         else:
             leave_out(skipped, part, row.place, f"there is no audio {row.path}")
-    if apart:
-        _need_apart(rows, chosen)
-    if dev and not parts["dev"] and skipped:
-        raise ValueError(
-            f"{skipped[0][0]}: {skipped[0][1]} (the first of {len(skipped)}), which leaves nothing for dev"
-        )
-    if dev and not parts["dev"]:
-        raise ValueError(f"{path} leaves nothing for dev: name it in a column split")
-    return parts, skipped, protocol
+    return parts, skipped
 
 
 def _untaught(rows: list[Row], chosen: list[str], columns: tuple[str, ...]) -> set[int]:
