@@ -126,8 +126,11 @@ def hugging_face(peer, path):
     """A folder of a HuBERT of two blocks."""
     from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    HubertModel(HubertConfig(conv_dim=(32,) * 7, num_conv_pos_embedding_groups=2, **sizes)).save_pretrained(path)
+    config = HubertConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, conv_dim=(32,) * 7,
+        num_conv_pos_embedding_groups=2,
+    )  # fmt: skip
+    HubertModel(config).save_pretrained(path)
     Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(path)
 
 
