@@ -28,6 +28,12 @@ mark { background: #d7f0d0; padding: 0 .15rem } mark.wrong { background: #f6d8d0
 td, th, h2 { border-color: #333 } mark { color: #111 } code { background: #2a2a2a } .note { color: #aaa } }
 """
 
+# Fonts with Chinese, Japanese and Korean characters.
+FONTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Source Han Sans SC", "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei", "Droid Sans Fallback", "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "Arial Unicode MS",
+)  # fmt: skip
+
 
 class Page:
     """A page in the making."""
@@ -56,6 +62,7 @@ class Page:
 
     def figure(self, figure: "Figure", words: str) -> None:
         """A matplotlib figure with a line below it that is also its description."""
+        _lend_fonts(figure)
         out = io.BytesIO()
         figure.savefig(out, format="png", dpi=110, bbox_inches="tight")
         data = base64.b64encode(out.getvalue()).decode()
@@ -76,6 +83,17 @@ def new_figure(width: float = 8.0, height: float = 3.0) -> "Figure":
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def _lend_fonts(figure: "Figure") -> None:
+    """Lets characters that matplotlib's own font has not be drawn by fonts that are installed."""
+    from matplotlib.font_manager import fontManager
+    from matplotlib.text import Text
+
+    installed = {font.name for font in fontManager.ttflist}
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_fontfamily([*text.get_fontfamily(), *(name for name in FONTS if name in installed)])
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
