@@ -2,7 +2,8 @@
 """Items with a class each, for any modality: a folder whose subfolders name classes, a table (TSV, CSV), CIFAR or IDX.
 
 A table has the column `label` and `path` (audio) or `text`/`sentence` (text), and perhaps `split`. Where nothing says
-what is for testing (a split column, subfolders train and test, official files), a share is set apart by name.
+what is for testing (a split column, subfolders train and test, official files), a share is set apart by name; dev is
+for testing where there is no test, and else for nothing.
 """
 
 import dataclasses
@@ -37,7 +38,8 @@ class LabelledConfig(Config):
 
     def rules(self) -> str:
         """How the items are split, in words."""
-        return f"the data's own test split or, where there is none, {self.test_share:g} of the items by name"
+        without = f"without splits, {self.test_share:g} of the items by name"
+        return f"the data's own test split (dev where it has no test) or, {without}"
 
 
 class Labelled(Dataset):
