@@ -152,7 +152,8 @@ def _carry_out(
             print(f"{name}: left out: {missing}", flush=True)
             continue
         print(scores.table(rows), flush=True)
-        scores.write(out, rows)
+        for line in scores.write(out, rows):
+            print(line, flush=True)
     trained = {
         name: task for name, task in configs.items() if isinstance(task, (TunedConfig, SweptConfig, SearchConfig))
     }

@@ -84,10 +84,21 @@ def read(folder: Path) -> list[Row]:
     return [Row(**json.loads(line)) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
-def write(folder: Path, rows: list[Row]) -> None:
-    """Puts rows into a folder's scores.jsonl, each in the place of an older one of its task, encoder and variant."""
-    known = {(row.task, row.encoder, row.variant): row for row in (*read(folder), *rows)}
+def write(folder: Path, rows: list[Row]) -> list[str]:
+    """Puts rows into a folder's scores.jsonl, each in the place of an older one of its task, encoder and variant.
+
+    Returns: a line for each older one that other rules had given.
+    """
+    known: dict[tuple[str, str, str], Row] = {}
+    lines: list[str] = []
+    for row in (*read(folder), *rows):
+        old = known.get(key := (row.task, row.encoder, row.variant))
+        known[key] = row
+        if old is not None and old.protocol != row.protocol:
+            was = f"{old.scores[old.main]:.4f}, by other rules: {old.protocol}"
+            lines.append(f"{row.task}: {row.called} had {was}; this row takes its place, another --out keeps both")
     write_text(folder / FILE, "".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in known.values()))
+    return lines
 
 
 def whereabouts(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -86,7 +86,8 @@ class Suite:
     def add(self, rows: list[Row]) -> None:
         """Keeps, writes and prints rows of one task; now and then the page is drawn, to be looked at meanwhile."""
         self.rows += rows
-        scores.write(self.out, rows)
+        for line in scores.write(self.out, rows):
+            self.say(line)
         self.say(scores.table(rows))
         if time.monotonic() > self.drawn + DRAW_EVERY:
             self.draw({})

@@ -162,9 +162,12 @@ def test_rows_on_other_data_are_not_replaced(config, data, tmp_path, monkeypatch
     assert scores.read(tmp_path / "out") == [first]
     monkeypatch.chdir(data.parent)
     same = dataclasses.replace(config, data=dataclasses.replace(config.data, path=data.name), steps=13)
-    (second,), _ = run(same, tmp_path / "out", beside=False)  # other settings on the same data
+    (second,), said = run(same, tmp_path / "out", beside=False)  # other settings on the same data
+    was = f"had {first.scores['accuracy']:.4f}, by other rules: {first.protocol}; this row takes its place"
+    assert f"superb/sid: {TINY} {was}, another --out keeps both" in said
     monkeypatch.chdir(tmp_path)
-    run(config, tmp_path / "out", beside=False)
+    assert "takes its place" in run(config, tmp_path / "out", beside=False)[1]
+    assert "takes its place" not in run(config, tmp_path / "out", beside=False)[1]
     assert "13 steps" in second.protocol and len(scores.read(tmp_path / "out")) == 1
 
 

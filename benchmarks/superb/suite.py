@@ -84,7 +84,8 @@ def _carry_out(
         try:
             for entrant in entrants:
                 made.append(make(entrant))
-                scores.write(out, made[-1:])
+                for line in scores.write(out, made[-1:]):
+                    say(line)
         except ValueError as error:
             if len(configs) == 1:
                 raise
