@@ -120,7 +120,7 @@ def _runs(sweeps: Sequence[Path]) -> tuple[list[Run], str]:
         folds = [folder] if (folder / RESULT).is_file() else [one.parent for one in sorted(folder.glob(f"*/{RESULT}"))]
         if folds:
             found += read_runs(folds[0])
-            words = f" of {folds[0].name}, the first of {len(folds)} folds" if len(folds) > 1 else ""
+            words = f"; {folds[0].name}, the first of {len(folds)} folds" if len(folds) > 1 else ""
     return found, words
 
 
