@@ -187,8 +187,8 @@ def _table(path: Path) -> list[dict[str, str]]:
     """The rows of a table with the column label. Raises ValueError, with the line, for one without."""
     rows = []
     for number, row in table(path, ("path", "start", "end", "label", "split", *TEXT_COLUMNS)):
-        rows.append({name.strip(): value.strip() for name, value in row.items()})
-        if not rows[-1].get("label"):
+        rows.append(row)
+        if not row.get("label"):
             raise ValueError(f"{path}, line {number} has no label")
     if not rows:
         raise ValueError(f"{path} needs a header with the column label, and rows below it")

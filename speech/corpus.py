@@ -143,8 +143,7 @@ def _read_manifest(path: Path) -> tuple[Path, list[Clip]]:
     return path.parent, clips
 
 
-def _manifest_clip(row: dict[str, str], place: str) -> Clip:
-    values = {name.strip(): value.strip() for name, value in row.items()}
+def _manifest_clip(values: dict[str, str], place: str) -> Clip:
     if not values.get("path"):
         raise ValueError(f"{place}: no column path; a manifest has path and perhaps start and end")
     try:

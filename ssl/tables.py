@@ -4,7 +4,6 @@
 import csv
 import json
 from collections.abc import Collection, Iterator
-from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,8 @@ def field(path: Path, number: int, row: dict[str, Any], name: str) -> Any:
 def table(path: Path, read: Collection[str] | None = None) -> Iterator[tuple[int, dict[str, str]]]:
     """The rows of a .csv, .tsv (where quotes are characters like any other) or .jsonl, each with its line's number.
 
-    Values of JSON become text, a list of words with spaces between them; null is as good as no value.
+    Names and values are without spaces at their ends. Values of JSON become text, a list of words with spaces between
+    them; null is as good as no value.
 
     Args:
         read: the columns that are read, which no other list or object may stand in; None: all.
@@ -64,32 +64,36 @@ def table(path: Path, read: Collection[str] | None = None) -> Iterator[tuple[int
     if kind == ".jsonl":
         for number, row in json_rows(path):
             place, known = f"{path}, line {number}", {name: value for name, value in row.items() if value is not None}
-            yield number, {name: _plain(name.strip(), value, place, read) for name, value in known.items()}
+            yield number, {name.strip(): _plain(name.strip(), value, place, read) for name, value in known.items()}
         return
-    lines = [f"{line}\n" for line in text_of(path).replace("\r\n", "\n").split("\n")]
-    quoting, delimiter = (csv.QUOTE_NONE, "\t") if kind == ".tsv" else (csv.QUOTE_MINIMAL, ",")
-    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting)
+    rows = _cells(path, "\t" if kind == ".tsv" else ",")
+    _, names = next(rows, (0, []))
+    if twice := [name for name in names if name and names.count(name) > 1]:
+        raise ValueError(f"{path}: the column {twice[0]!r} stands there twice: remove one")
+    for number, row in rows:
+        if any(row):  # spreadsheets leave rows of empty cells behind
+            if len(row) != len(names):
+                raise ValueError(f"{path}, line {number}: {len(row)} values for {len(names)} columns")
+            yield number, dict(zip(names, row, strict=True))
+
+
+def _cells(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a .csv or .tsv that are not empty, cell by cell."""
+    lines = (f"{line}\n" for line in text_of(path).replace("\r\n", "\n").split("\n"))
+    rows = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL)
     try:
-        rows = [(reader.line_num, row) for row in reader]
+        for row in rows:
+            if row:
+                yield rows.line_num, [value.strip() for value in row]
     except csv.Error as error:
         why = "a carriage return within the line" if "new-line" in str(error) else str(error)
-        raise ValueError(f"{path}, line {reader.line_num}: {why}") from None
-    rows = list(dropwhile(lambda one: not one[1], rows))
-    header = rows[0][1] if rows else []
-    names = [name.strip() for name in header if name.strip()]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"{path}: the column {twice[0]!r} stands there twice: remove one")
-    for number, row in rows[1:]:
-        if any(value.strip() for value in row):  # spreadsheets leave rows of empty cells behind
-            if len(row) != len(header):
-                raise ValueError(f"{path}, line {number}: {len(row)} values for {len(header)} columns")
-            yield number, dict(zip(header, row, strict=True))
+        raise ValueError(f"{path}, line {rows.line_num}: {why}") from None
 
 
 def _plain(name: str, value: Any, place: str, read: Collection[str] | None) -> str:
     """A value of JSON as text."""
     if isinstance(value, list) and name in WORDS and all(isinstance(word, str) for word in value):
-        return " ".join(value)
+        return " ".join(value).strip()
     if isinstance(value, (list, dict)) and (read is None or name in read):
         raise ValueError(f"{place}: {name} is no text but {str(value)[:40]}: write it as text")
-    return str(value)
+    return str(value).strip()

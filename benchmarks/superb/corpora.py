@@ -68,7 +68,7 @@ def intents(path: str) -> list[Fold]:
     """
     root = _start(path)
     if is_table(root):
-        columns = {name.strip() for _, row in islice(table(root, ()), 1) for name in row}
+        columns = {name for _, row in islice(table(root, ()), 1) for name in row}
         return _one("ic", labelled(root, ("label",) if "label" in columns and "action" not in columns else SLOTS))
     for folder in (root, root / "fluent_speech_commands_dataset"):
         if (folder / "data" / "train_data.csv").is_file():

@@ -71,7 +71,7 @@ def sbcsae(root: Path) -> Parts:
         for number, row in table(root / f"{part}.tsv"):
             place = f"{root / part}.tsv, line {number}"
             _need(row, ("path", "sentence"), place)
-            _add(found[part], skipped, part, place, need_folder(root / "wav") / row["path"], row["sentence"].strip())
+            _add(found[part], skipped, part, place, need_folder(root / "wav") / row["path"], row["sentence"])
     protocol = "SUPERB-SG: SBCSAE; the parts of SBCSAE-preprocess"
     return checked(Parts(found["train"], found["dev"], found["test"], protocol, skipped), root)
 

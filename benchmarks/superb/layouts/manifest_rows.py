@@ -41,15 +41,15 @@ class Row(NamedTuple):
 
 
 def read_rows(path: Path, needed: tuple[str, ...], wanted: tuple[str, ...] = ()) -> list[Row]:
-    """The rows, without spaces at the ends of names and values.
+    """The rows.
 
     Args:
         needed: columns, besides the path, of which every row has a value. wanted: others that are read.
     Raises: ValueError, with the line, for what cannot be used.
     """
     rows = []
-    for number, written in table(path, ("path", "start", "end", "split", "speaker", *needed, *wanted)):
-        place, values = f"{path}, line {number}", {name.strip(): value.strip() for name, value in written.items()}
+    for number, values in table(path, ("path", "start", "end", "split", "speaker", *needed, *wanted)):
+        place = f"{path}, line {number}"
         if missing := [name for name in ("path", *needed) if not values.get(name)]:
             raise ValueError(f"{place}: no {' and no '.join(missing)}; the row has {', '.join(values)}{_hint(values)}")
         start = seconds(values["start"], place) if values.get("start") else 0.0
