@@ -2,6 +2,7 @@
 """Small result files that are there whole or not at all, whenever the process is killed."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,15 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """The same for a text, in UTF-8."""
     write_bytes(path, text.encode())
+
+
+def plain(value: Any) -> Any:
+    """The same value of JSON's types with None for numbers that are not finite, which JSON has no words for."""
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: Path, value: Any) -> None:

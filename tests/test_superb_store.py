@@ -4,6 +4,7 @@
 import contextlib
 import fcntl
 import json
+import re
 import shutil
 import threading
 
@@ -330,6 +331,26 @@ def test_states_that_the_type_cannot_hold_are_an_error(folder, tmp_path, monkeyp
     store = Store(tmp_path, clips_of(folder), read, "fp16")
     with pytest.raises(ValueError, match="set --store.dtype bf16"):
         store.fill(60.0, 1, print)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_states_that_are_no_numbers_name_their_clip(folder, tmp_path, monkeypatch, value):
+    read, through = reading(load("fbank"), True), Reading.__call__
+
+    def broken(self, waves):
+        found = through(self, waves)
+        x = found.x.clone()
+        x[2] = value
+        return found._replace(x=x)
+
+    monkeypatch.setattr(Reading, "__call__", broken)
+    clips = clips_of(folder)
+    third = clips.name(batches(clips, 60.0)[0][2])
+    words = f"{re.escape(third)}: the encoder's states hold NaN or infinity: look at its weights"
+    with pytest.raises(ValueError, match=words):
+        Store(tmp_path, clips, read, "fp16").fill(60.0, 1, print)
+    with pytest.raises(ValueError, match=words):
+        Online(clips, read, 60.0).read(range(len(clips)))
 
 
 def test_two_processes_do_not_fill_one_store(folder, backbone, tmp_path):

@@ -84,8 +84,8 @@ def test_a_sweep_that_was_cut_off_between_evaluations_goes_on_there_with_the_sam
     lines = []
     with pytest.raises(KeyboardInterrupt):
         sweep(Line(PLAN, stop), PLAN, tmp_path / "cut", lines.append)
-    assert lines[0].startswith("step 1 of 90: dev not looked at yet; about ") and len(lines) == stop
-    assert stop < 10 or lines[-1].startswith(f"step {stop} of 90: best dev so far -")
+    assert lines[0].startswith("step 1 of 90: not scored yet; about ") and len(lines) == stop
+    assert stop < 10 or lines[-1].startswith(f"step {stop} of 90: best so far -")
     again = Line(PLAN)
     assert sweep(again, PLAN, tmp_path / "cut", quiet) == whole and again.steps[0] == stop
 
@@ -176,7 +176,12 @@ def test_the_same_sweep_has_the_same_numbers_and_a_head_does_not_feel_the_others
 def test_dev_is_looked_at_evenly_and_at_the_end():
     assert [step for step in range(1, 91) if PLAN.evaluated(step)] == list(range(10, 91, 10))
     uneven = PLAN._replace(steps=25, evaluations=4)
-    assert [step for step in range(1, 26) if uneven.evaluated(step)] == [6, 12, 18, 25]
+    assert [step for step in range(1, 26) if uneven.evaluated(step)] == [7, 13, 19, 25]
+    for steps, wanted in ((39, 20), (41, 40), (79, 40), (800, 100), (200_000, 40)):
+        plan = PLAN._replace(steps=steps, evaluations=wanted)
+        looks = [step for step in range(1, steps + 1) if plan.evaluated(step)]
+        gaps = {late - early for early, late in zip([0, *looks], looks, strict=False)}
+        assert len(looks) == wanted and looks[-1] == steps and max(gaps) - min(gaps) <= 1
     few = PLAN._replace(steps=3, evaluations=40)
     assert [step for step in range(1, 4) if few.evaluated(step)] == [1, 2, 3]
 
@@ -186,8 +191,35 @@ def test_a_sweep_in_which_no_loss_is_a_number_stops(tmp_path):
         def losses(self, step):
             return super().losses(step) * torch.nan
 
-    with pytest.raises(ValueError, match="no head has a finite loss"):
+    with pytest.raises(
+        ValueError, match="at step 10 no head's loss is a finite number any more: name smaller learning rates"
+    ):
         sweep(Broken(PLAN), PLAN, tmp_path, quiet)
+
+
+def test_a_head_that_diverges_is_told_in_words_that_every_reader_of_json_knows(tmp_path):
+    class Diverging(Line):
+        def losses(self, step):
+            found = super().losses(step)
+            return torch.cat([found[:, :1] * torch.nan, found[:, 1:]], dim=1)
+
+        def dev(self):
+            found = super().dev()
+            return torch.cat([found[:, :1] * torch.nan, found[:, 1:]], dim=1)
+
+        def shares(self):
+            return self._heads["slope"].detach()
+
+    made = sweep(Diverging(PLAN), PLAN, tmp_path, quiet)
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    json.loads((tmp_path / RESULT).read_text(), parse_constant=refuse)
+    runs = sweep(Diverging(PLAN), PLAN, tmp_path, quiet)
+    assert repr(runs) == repr(made) and {run.dev for run in runs if run.rate == 1.0} == {-torch.inf}
+    assert all(torch.tensor([point[1] for point in run.curve]).isnan().all() for run in runs if run.rate == 1.0)
+    assert choose(runs)[0][0].rate == 1e-1
 
 
 def test_the_median_over_seeds_chooses_and_not_the_luckiest_seed():

@@ -116,7 +116,7 @@ class Online(States):
             self.bad |= {number: wave for number, wave in zip(batch, waves, strict=True) if isinstance(wave, str)}
 
     def read(self, numbers: Sequence[int], place: int | None = None) -> Frames:
-        """As `States.read`. Raises ValueError for a clip that cannot be decoded."""
+        """As `States.read`. Raises ValueError for a clip that cannot be decoded, or whose states are not finite."""
         wanted = sorted(set(numbers))
         part = _Some(self.clips, wanted)
         sent: list[tuple[list[int], list[int], Sent]] = []
@@ -132,6 +132,7 @@ class Online(States):
         found: dict[int, Tensor] = {}
         for batch, lengths, states in sent:
             (x,) = states.read()
+            need_finite(x, lengths, [part.name(number) for number in batch])
             found.update(zip((wanted[number] for number in batch), x.split(lengths), strict=True))
         chosen = [found[number] for number in numbers]
         return Frames(torch.cat(chosen), [len(x) for x in chosen])
@@ -140,6 +141,13 @@ class Online(States):
 def one_layer(x: Tensor, place: int | None) -> Tensor:
     """(N, L, D) to the (N, 1, D) at a place, or as it is."""
     return x if place is None else x[:, place : place + 1]
+
+
+def need_finite(x: Tensor, lengths: Sequence[int], names: Sequence[str]) -> None:
+    """Raises ValueError, with the first such clip, if states (N, ...) of some clips hold NaN or infinity."""
+    if not x.isfinite().all():
+        bad = next(name for part, name in zip(x.split(list(lengths)), names, strict=True) if not part.isfinite().all())
+        raise ValueError(f"{bad}: the encoder's states hold NaN or infinity: look at its weights and at this audio")
 
 
 class _Some(Clips):

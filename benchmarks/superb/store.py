@@ -27,7 +27,7 @@ from ...ssl.config import Config
 from ..host import Sent, send
 from .clips import Clips, batches, loaded
 from .featurizer import hop
-from .states import Frames, Online, Reading, States, one_layer
+from .states import Frames, Online, Reading, States, need_finite, one_layer
 from .sweep import STATE
 
 _VERSION = 1  # of the layout
@@ -164,6 +164,9 @@ class Store(States):
         """Writes the states of a batch, and then lists its clips."""
         bits, reach = sent.read()
         most = float(reach)
+        if not math.isfinite(most):
+            names = [self.clips.name(number) for number in numbers]
+            need_finite(bits.view(self.dtype), [int(length) for _, length in spans], names)
         if not most <= torch.finfo(self.dtype).max:
             raise ValueError(f"states reach {most:.3g}, which {self.dtype} cannot hold: set --store.dtype bf16")
         file.write(bits.numpy().data)

@@ -7,6 +7,7 @@ Shape letters: G seeds, K learning rates.
 """
 
 import json
+import math
 import os
 import pickle
 import time
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from ...ssl import memory
 from ...ssl.parallel import find_device
+from ..files import plain
 from .stacked import LATE, Adam, Epsilon
 
 RESULT, STATE = "sweep.json", "state.pt"
@@ -42,8 +44,8 @@ class Plan(NamedTuple):
 
     def evaluated(self, step: int) -> bool:
         """Whether dev is looked at after this step, the first being 1."""
-        every = max(1, self.steps // self.evaluations)
-        return step == self.steps or (step % every == 0 and self.steps - step >= every)
+        looks = min(self.evaluations, self.steps)
+        return step * looks // self.steps > (step - 1) * looks // self.steps
 
 
 class Probe(ABC):
@@ -88,7 +90,7 @@ class Run(NamedTuple):
 def sweep(probe: Probe, plan: Plan, folder: Path, say: Callable[[str], None]) -> list[Run]:
     """All runs, seed by seed. Raises ValueError if every head's loss stops being a number."""
     if (folder / RESULT).is_file():
-        return [Run(**run) for run in json.loads((folder / RESULT).read_text())["runs"]]
+        return read_runs(folder)
     folder.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     device = find_device(plan.device)
@@ -102,10 +104,27 @@ def sweep(probe: Probe, plan: Plan, folder: Path, say: Callable[[str], None]) ->
     runs = training.runs(probe.said(folder))
     seconds = round(time.perf_counter() - start, 1)
     beside = folder / f".{RESULT}.partial"
-    beside.write_text(json.dumps({"seconds": seconds, "runs": [run._asdict() for run in runs]}) + "\n")
+    told = {"seconds": seconds, "runs": [plain(run._asdict()) for run in runs]}
+    beside.write_text(json.dumps(told, allow_nan=False) + "\n")
     _rename(beside, folder / RESULT)
     (folder / STATE).unlink(missing_ok=True)
     return runs
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """The runs of a finished sweep; what was no number is NaN, and a figure on dev that never was one -inf."""
+    runs = []
+    for told in json.loads((folder / RESULT).read_text())["runs"]:
+        told["dev"] = -math.inf if told["dev"] is None else told["dev"]
+        told["test"] = {name: _number(value) for name, value in told["test"].items()}
+        told["curve"] = [[_number(value) for value in point] for point in told["curve"]]
+        told["shares"] = [_number(value) for value in told["shares"]]
+        runs.append(Run(**told))
+    return runs
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def state_bytes(heads: nn.Module) -> int:
@@ -154,13 +173,15 @@ class _Training:
             if time.monotonic() - said > _EVERY:
                 said = time.monotonic()
                 left = (said - begun) / (self.step - first) * (self.plan.steps - self.step)
-                known = f"best dev so far {float(self.best_dev.max()):.4f}" if self.curve else "dev not looked at yet"
+                known = f"best so far {float(self.best_dev.max()):.4f}" if self.curve else "not scored yet"
                 say(f"step {self.step} of {self.plan.steps}: {known}; about {_words(left)} left")
 
     def _evaluate(self) -> None:
         losses = self.total.cpu() / self.since
         if not losses.isfinite().any():
-            raise ValueError(f"at step {self.step} no head has a finite loss: do the encoder's states hold NaN?")
+            raise ValueError(
+                f"at step {self.step} no head's loss is a finite number any more: name smaller learning rates by --grid"
+            )
         self.total, self.since = torch.zeros_like(self.total), 0
         dev = self.probe.dev()
         better = dev > self.best_dev

@@ -20,7 +20,7 @@ from .featurizer import FeaturizerConfig, hop
 from .stacked import LATE, Epsilon
 from .states import Online, Precision, Reading, States
 from .store import Beside, StoreConfig, open_states, remove
-from .sweep import RESULT, Plan, Probe, Run, state_bytes, sweep
+from .sweep import RESULT, Plan, Probe, Run, read_runs, state_bytes, sweep
 from .utterances import Parts
 
 GRID = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # SUPERB: five values on a log grid; their ends are not published
@@ -72,6 +72,7 @@ class SweptConfig(Config, ABC):
     gain: ClassVar[float] = 0.0  # decibels
     decay: ClassVar[float] = 0.0  # of heads' weights: above 0 is AdamW
     epsilon: ClassVar[Epsilon] = LATE
+    settled: ClassVar[tuple[str, ...]] = ()  # settings chosen for each head, among what it says of test
     label: ClassVar[str] = ""  # what the column of that name says in a manifest, if the task reads it
 
     data: CorpusConfig = CorpusConfig()
@@ -90,6 +91,10 @@ class SweptConfig(Config, ABC):
         if self.lr is None and len(set(self.grid)) < 2:
             raise ValueError(f"a grid of {len(set(self.grid))} learning rate(s) is no sweep: name one by --lr")
         need_positive({f"learning rate {rate:g}": rate for rate in self.rates()})
+        if len({f"{rate:g}" for rate in self.rates()}) < len(self.rates()):
+            raise ValueError(f"learning rates are told apart by six digits: --grid {' '.join(map(repr, self.rates()))}")
+        if self.lr is not None and self.grid != _defaults(self)["grid"]:
+            raise ValueError("a grid has no effect beside --lr, which is tried alone: leave --grid or --lr away")
         need_positive({name: getattr(self, name) for name in ("steps", "evaluations", "batch", "clip")})
 
     def rates(self) -> tuple[float, ...]:
@@ -103,7 +108,7 @@ class SweptConfig(Config, ABC):
 
     def rules(self, judged: str = "dev") -> str:
         """One line on how heads are trained and chosen, to be printed beside every score."""
-        published = {field.name: field.default for field in dataclasses.fields(self)}["steps"]
+        published = _defaults(self)["steps"]
         changed = "" if self.steps == published else f" (published: {published})"
         how = f"lr {self.lr:g} as given, no sweep" if self.lr is not None else f"lr of {len(self.rates())} by {judged}"
         others = [f"{name} {words}" for name, words in departures(self).items() if name not in ("steps", "lr")]
@@ -155,6 +160,10 @@ def is_grid(rates: Sequence[float]) -> bool:
     ordered = sorted(set(rates))
     steps = [math.log(high / low) for low, high in itertools.pairwise(ordered)]
     return len(ordered) == len(GRID) and max(steps) - min(steps) < 1e-3
+
+
+def _defaults(config: Config) -> dict[str, Any]:
+    return {field.name: field.default for field in dataclasses.fields(config)}
 
 
 def _flat(config: Config, before: str = "") -> dict[str, Any]:
@@ -258,11 +267,6 @@ def submission(who: str, backbone: Backbone, config: Config) -> str:
     changed = {name: value for name, (value, _) in _changed(config).items()}
     about = [Reading.of(backbone, FeaturizerConfig(), False, "fp32").key(), changed]
     return f"{folder_name(who)}-{hashlib.blake2b(json.dumps(about).encode(), digest_size=4).hexdigest()}"
-
-
-def read_runs(folder: Path) -> list[Run]:
-    """The runs of a finished sweep."""
-    return [Run(**run) for run in json.loads((folder / RESULT).read_text())["runs"]]
 
 
 def mean(folds: list[list[Run]]) -> list[Run]:

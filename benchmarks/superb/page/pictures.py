@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from ... import scores
 from ...report import Page, new_figure
 from ...scores import Row
-from ..sweep import Run
-from ..swept import RESULT, read_runs
+from ..sweep import RESULT, Run, read_runs
 from . import alignment, comparison, data_card, error_pictures, mistakes
 
 if TYPE_CHECKING:
@@ -36,13 +35,15 @@ def page(out: Path) -> None:
         made.heading(task)
         _scores(made, mine)
         comparison.show(made, mine, known)
-        _data(made, known)
+        _data(made, mine, known)
         _rates(made, mine)
         for row in mine:
             runs, fold = _runs(sweeps(out, row))
             if runs:
-                words = f"{row.called}: what every learning rate is judged by, over the steps; seeds{fold}"
-                made.figure(curves(runs), words)
+                words = (
+                    f"{row.called}: what every learning rate is judged by, over the steps; a line for each seed{fold}"
+                )
+                made.figure(curves(runs, row.chosen[0].get("judged", "dev")), words)
         if any(row.chosen[0]["layers"] and len(row.chosen[0]["layers"][0]) > 1 for row in mine):
             made.figure(layers(mine), "the share of each layer (0: the encoder's input) of the chosen rate, each seed")
         _mistakes(made, mine, out)
@@ -57,13 +58,15 @@ def sweeps(out: Path, row: Row) -> list[Path]:
     return [inside if inside.is_dir() else place for inside, place in zip(below, told, strict=True)]
 
 
-def _data(made: Page, cards: Sequence[data_card.Card | None]) -> None:
-    """What the rows of a task were scored on, once where it is the same."""
-    known = [card for card in cards if card is not None]
-    different = [card for place, card in enumerate(known) if card not in known[:place]]
+def _data(made: Page, rows: Sequence[Row], cards: Sequence[data_card.Card | None]) -> None:
+    """What the rows of a task were scored on, once where it is the same, and else by whose row."""
+    known = [(row.called, card) for row, card in zip(rows, cards, strict=True) if card is not None]
+    different = [card for place, (_, card) in enumerate(known) if all(card != other for _, other in known[:place])]
     if different:
         made.markup("<h3>What the data was</h3>")
     for card in different:
+        if len(different) > 1:
+            made.text(f"Of {', '.join(called for called, other in known if other == card)}:")
         data_card.show(made, card)
 
 
@@ -84,11 +87,8 @@ def _scores(made: Page, rows: Sequence[Row]) -> None:
         own = comparison.linked(row, f"{row.scores[row.main]:.4f}")
         lines.append((html.escape(row.called), own, spread, _chosen(row), html.escape(others)))
     comparison.table(made, ("encoder", f"{rows[0].main}, {rows[0].split}", "range", _kind(rows[0]), "besides"), lines)
-    for words in dict.fromkeys(row.protocol for row in rows):
+    for words in scores.attributed(rows, lambda row: (row.protocol, *row.chosen[0]["notes"])):
         made.text(words, note=True)
-    for words in dict.fromkeys(note for row in rows for note in row.chosen[0]["notes"]):
-        whose = [row.called for row in rows if words in row.chosen[0]["notes"]]
-        made.text(words if len(whose) == len(rows) else f"{', '.join(whose)}: {words}", note=True)
 
 
 def _kind(row: Row) -> str:
@@ -107,9 +107,20 @@ def _rates(made: Page, rows: Sequence[Row]) -> None:
     lines = []
     for row in rows:
         cells = {cell[key]: cell for cell in row.chosen[0]["grid"]}
-        lines.append((row.called, *(f"{cells[one]['dev']:.4f}" if one in cells else "" for one in known)))
-    made.text(f"What the {_kind(rows[0])} is chosen by (medians over seeds; more is better):")
+        lines.append((row.called, *(_reached(cells[one]["dev"]) if one in cells else "" for one in known)))
+    given = all(row.chosen[0]["by"] == "given" for row in rows)
+    what = (
+        f"The {_kind(rows[0])} was given; what it reached on"
+        if given
+        else f"What the {_kind(rows[0])} is chosen by, on"
+    )
+    judged = " or ".join(dict.fromkeys(row.chosen[0].get("judged", "dev") for row in rows))
+    made.text(f"{what} {judged} (medians over seeds; more is better):")
     made.table(("encoder", *(f"{one:g}" for one in known)), lines)
+
+
+def _reached(value: float | None) -> str:
+    return "no number" if value is None else f"{value:.4f}"
 
 
 def _runs(sweeps: Sequence[Path]) -> tuple[list[Run], str]:
@@ -124,8 +135,8 @@ def _runs(sweeps: Sequence[Path]) -> tuple[list[Run], str]:
     return found, words
 
 
-def curves(runs: Sequence[Run]) -> "Figure":
-    """The figure on dev over the steps: a colour for each rate, a line for each seed."""
+def curves(runs: Sequence[Run], judged: str = "dev") -> "Figure":
+    """Training loss and the figure on what judges, over the steps: a colour for each rate, a line for each seed."""
     figure = new_figure(9.0, 3.2)
     dev, loss = figure.subplots(1, 2)
     rates = sorted({run.rate for run in runs}, reverse=True)
@@ -136,7 +147,7 @@ def curves(runs: Sequence[Run]) -> "Figure":
             name = f"{run.rate:g}" if run.seed == runs[0].seed else None
             kind = "-" if len(steps) > 1 else "o"  # a line of one point is none
             axes.plot(steps, [point[place] for point in run.curve], kind, color=color, label=name, linewidth=1.0)
-    dev.set_title("dev", fontsize=10)
+    dev.set_title(judged, fontsize=10)
     loss.set_title("training loss", fontsize=10)
     if any(point[1] > 0 for run in runs for point in run.curve):  # one class only has no loss
         loss.set_yscale("log")
