@@ -31,6 +31,7 @@ from pluri.benchmarks.superb.store import StoreConfig
 
 DATA = Path(os.environ.get("PLURI_TRIAL_DATA", "")) / "speech"
 real = pytest.mark.skipif("PLURI_TRIAL_DATA" not in os.environ, reason="needs the trial data")
+GRID = VerificationConfig().grid
 SMALL = {"steps": 3, "evaluations": 1, "batch": 4, "grid": (3e-4, 1e-4), "device": "cpu", "shortest": 0.2}
 
 
@@ -197,7 +198,7 @@ def test_what_differs_from_s3prl_is_said(tmp_path):
 def test_pauses_that_are_kept_stand_among_what_is_not_published_and_have_a_store_of_their_own(tmp_path):
     path, stores = manifest(tmp_path / "data", 3), []
     for silence, said in (("cut", False), ("keep", True)):
-        config = of(path, silence=silence, steps=1, evaluations=1, lr=1e-4)
+        config = of(path, silence=silence, steps=1, evaluations=1, grid=GRID, lr=1e-4)
         rows, _ = run(config, tmp_path / "out", 1)
         assert ("silence keep (cut)" in rows[0].protocol) == said
         stores.append({one.name for one in (tmp_path / "out" / "store").iterdir()})
@@ -209,13 +210,22 @@ def test_voices_are_told_apart_and_everything_is_written(tmp_path):
     (row,) = rows
     assert row.main == "eer" and row.scores["eer"] < 0.2 and row.split == "test"
     assert "best of test; lr of 2 by test" in row.protocol and row.chosen[0]["by"] == "median test"
-    assert row.each[0]["dev"] == pytest.approx(1.0 - row.each[0]["eer"])  # test is what chooses
+    assert row.each[0].keys() == {"eer", "min_dcf"} and row.chosen[0]["judged"] == "test"  # there is no dev
+    assert row.chosen[0]["grid"][0]["each"][0]["dev"] == 1.0 - row.chosen[0]["grid"][0]["each"][0]["eer"]
     assert any(note.startswith("published:") for note in row.chosen[0]["notes"])
     written = read_scores(next((tmp_path / "out" / "predictions").iterdir()) / "asv.txt")
     same = [one[:3] == one.split("_")[1][:3] for one in written]
-    best = max(row.each, key=lambda each: each["dev"])
-    assert equal_error_rate(np.array(same, dtype=int), list(written.values())) == pytest.approx(best["eer"], abs=1e-6)
+    best = min(each["eer"] for each in row.each)
+    assert equal_error_rate(np.array(same, dtype=int), list(written.values())) == best
     assert scores.read(tmp_path / "out") == rows and "3 steps of 4 (published: 200000)" in said
+
+
+def test_dev_rows_that_nothing_is_chosen_by_are_neither_read_nor_shown(tmp_path):
+    path = manifest(tmp_path / "data", 3)
+    (fold,) = of(path).folds()
+    assert not fold.parts.dev and "of which the 6 for dev are not used" in fold.parts.protocol
+    (fold,) = of(path, protocol="clean").folds()
+    assert len(fold.parts.dev) == 6 and "not used" not in fold.parts.protocol
 
 
 def test_clean_chooses_by_speakers_held_apart(tmp_path):
@@ -226,7 +236,9 @@ def test_clean_chooses_by_speakers_held_apart(tmp_path):
 
 
 def test_a_run_that_was_cut_off_ends_with_the_same_row(tmp_path, monkeypatch):
-    config = of(manifest(tmp_path / "data", 3), store=StoreConfig(seconds=1.0), steps=2, evaluations=1, lr=1e-4)
+    config = of(
+        manifest(tmp_path / "data", 3), store=StoreConfig(seconds=1.0), steps=2, evaluations=1, grid=GRID, lr=1e-4
+    )
     whole, _ = run(config, tmp_path / "whole", 1)
     through, calls = Reading.__call__, []
 
@@ -310,6 +322,13 @@ def test_what_cannot_be_used_is_said_in_one_line(tmp_path):
     listing.write_text("1 fay1.wav fay2.wav\n1 fay1.wav eve1.wav\n0 fay2.wav eve1.wav\n")
     with pytest.raises(ValueError, match=r"trials.txt, line 2: 1, but the speakers are fay and eve"):
         of(path, data=TrialCorpusConfig(path=str(path), trials=str(listing))).folds()
+    for lines, words in (
+        ("1 fay1.wav fay2.wav\n1 fay1.wav fay1.wav\n0 fay2.wav eve1.wav\n", "line 2: a trial of fay1.wav with itself"),
+        ("1 fay1.wav fay2.wav\n0 fay2.wav eve1.wav\n1 fay1.wav fay2.wav\n", "line 3: line 1 is the same trial"),
+    ):
+        listing.write_text(lines)
+        with pytest.raises(ValueError, match=f"trials.txt, {words}"):
+            of(path, data=TrialCorpusConfig(path=str(path), trials=str(listing))).folds()
     with pytest.raises(MissingFiles, match=r"nope.txt is missing: --data.trials names a list of trials"):
         of(path, data=TrialCorpusConfig(path=str(path), trials="nope.txt")).folds()
     with pytest.raises(ValueError, match="crops must be above 0"):
@@ -328,7 +347,8 @@ def test_a_trial_of_voxceleb_that_contradicts_the_speakers_is_named(tmp_path):
 def test_an4_is_read():
     config = of(DATA / "an4")
     (fold,) = config.folds()
-    assert len(fold.parts.trials) > 100 and fold.parts.dev_trials and fold.judged == "test"
+    assert len(fold.parts.trials) > 100 and not fold.parts.dev_trials and fold.judged == "test"
+    assert len(fold.parts.train) == 242 and not fold.parts.dev  # nothing is set apart that nobody would use
     assert not {one.speaker for one in fold.parts.train} & {one.speaker for one in fold.parts.test}
     assert "superb/asv" in tasks.names()
     (fold,) = of(DATA / "an4", data=TrialCorpusConfig(path=str(DATA / "an4"), trials="all")).folds()

@@ -46,7 +46,7 @@ def test_intents_and_scores_are_read_back_and_by_the_site(tmp_path):
     own = {"a, b.wav": ("switch, on", 'the "lamp"', "none"), "c": ("é", "x", "y")}
     write_intents(tmp_path / "ic.txt", own)
     assert read_intents(tmp_path / "ic.txt") == own
-    scores = {("id1-v-00001", "id2-w-00002"): 1 / 3, ("a", "b"): np.float32(-0.1)}
+    scores = [("id1-v-00001", "id2-w-00002", 1 / 3), ("a", "b", float(np.float32(-0.1)))]
     write_scores(tmp_path / FILES["asv"], scores)
     expected = {"id1-v-00001_id2-w-00002": 1 / 3, "a_b": float(np.float32(-0.1))}
     assert read_scores(tmp_path / FILES["asv"]) == expected
@@ -89,7 +89,7 @@ def test_texts_that_would_not_be_read_back_are_refused(tmp_path):
     with pytest.raises(ValueError, match="utt needs action, object and location"):
         write_intents(tmp_path / "predict.csv", {"utt": ("a", "c ", "d")})
     with pytest.raises(ValueError, match="a and b have the score nan"):
-        write_scores(tmp_path / "predict.txt", {("a", "b"): float("nan")})
+        write_scores(tmp_path / "predict.txt", [("a", "b", float("nan"))])
 
 
 @pytest.mark.parametrize(

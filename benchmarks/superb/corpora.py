@@ -115,7 +115,7 @@ def verification(path: str, trials: str, clean: bool) -> list[Fold]:
             official = not clean and listing.name in TRIALS
             return _one("asv", voxceleb1_verification(folder, listing, clean), official, judged)
     if (root / "etc" / "an4_train.fileids").is_file():
-        return _one("asv", an4_verification(root, listing), judged=judged)
+        return _one("asv", an4_verification(root, listing, clean), judged=judged)
     raise _missing(root, "VoxCeleb1's dev/wav, AN4's etc, or a manifest")
 
 

@@ -9,7 +9,7 @@ Shape letters: T frames, H speakers.
 import csv
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -77,12 +77,16 @@ def read_pairs(path: Path) -> dict[str, str]:
     return _read(path, " ")
 
 
-def write_scores(path: Path, scores: Mapping[tuple[str, str], float]) -> None:
-    """Writes ASV: both names joined by "_", and the score. Raises ValueError for scores that are not finite."""
-    for pair, score in scores.items():
+def write_scores(path: Path, scores: Sequence[tuple[str, str, float]]) -> None:
+    """Writes ASV: both names of each trial joined by "_", and the score, as often as a list names the trial.
+
+    Raises: ValueError for scores that are not finite, or names that would not be read back.
+    """
+    for first, second, score in scores:
+        _check(path, f"{first}_{second}", " ")
         if not np.isfinite(score):
-            raise ValueError(f"{path}: {' and '.join(pair)} have the score {score}: it must be finite")
-    write_pairs(path, {"_".join(pair): repr(float(score)) for pair, score in scores.items()})
+            raise ValueError(f"{path}: {first} and {second} have the score {score}: it must be finite")
+    _write(path, [f"{first}_{second} {float(score)!r}" for first, second, score in scores])
 
 
 def read_scores(path: Path) -> dict[str, float]:

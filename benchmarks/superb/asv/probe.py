@@ -118,7 +118,7 @@ class VerificationProbe(Probe):
     def said(self, folder: Path) -> list[list[dict[str, float]]]:
         said = self.cosines(self.test)
         rows = {
-            f"{seed} {rate:g}": np.round(one, 6).tolist()
+            f"{seed} {rate:g}": one.tolist()
             for seed, group in zip(self.plan.seeds, said, strict=True)
             for rate, one in zip(self.plan.rates, group, strict=True)
         }
@@ -136,10 +136,8 @@ def figures(same: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     return {"eer": equal_error_rate(same, scores), "min_dcf": least_cost(same, scores)}
 
 
-def read_scores(folder: Path, seed: int, rate: float) -> dict[tuple[str, str], float]:
-    """The score that the head of a seed and rate gives each trial of test."""
+def read_scores(folder: Path, seed: int, rate: float) -> list[tuple[str, str, float]]:
+    """The names of each trial of test, in the list's order, and the score that the head of a seed and rate gives it."""
     kept = json.loads((folder / SCORES).read_text())
-    return {
-        (first, second): score
-        for (first, second), score in zip(kept["names"], kept["said"][f"{seed} {rate:g}"], strict=True)
-    }
+    pairs = zip(kept["names"], kept["said"][f"{seed} {rate:g}"], strict=True)
+    return [(first, second, score) for (first, second), score in pairs]

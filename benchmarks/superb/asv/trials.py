@@ -37,7 +37,8 @@ def with_trials(parts: Parts, path: Path) -> Parts:
 
     Args:
         path: the file, or ALL.
-    Raises: ValueError, with the line, for a path that no test utterance has.
+    Raises: ValueError, with the line, for a path that no test utterance has, and for a trial of one utterance with
+        itself or that comes twice.
     """
     if path == ALL:
         every = all_trials(parts.test)
@@ -48,13 +49,17 @@ def with_trials(parts: Parts, path: Path) -> Parts:
         for end in {utterance.name, *("/".join(pieces[-depth:]) for depth in range(1, len(pieces)))}:
             names.setdefault(end, set()).add(utterance.name)
     voices = {utterance.name: utterance.speaker for utterance in parts.test}
-    trials = []
+    trials: dict[Trial, int] = {}
     for number, same, *ends in read_trials(path):
         for end in ends:
             if len(names.get(end, ())) != 1:
                 several = f"it could be {' or '.join(sorted(names[end])[:2])}" if end in names else "none is called so"
                 raise ValueError(f"{path}, line {number}: {end} is not one test utterance: {several}")
-        trials.append(known(Trial(same, *(min(names[end]) for end in ends)), voices, f"{path}, line {number}"))
+        trial = known(Trial(same, *(min(names[end]) for end in ends)), voices, f"{path}, line {number}")
+        if trial.first == trial.second:
+            raise ValueError(f"{path}, line {number}: a trial of {trial.first} with itself: remove it")
+        if trials.setdefault(trial, number) != number:
+            raise ValueError(f"{path}, line {number}: line {trials[trial]} is the same trial: remove one")
     protocol = f"{parts.protocol}; {len(trials)} trials of {path.name}"
     return parts._replace(trials=tuple(trials), protocol=protocol)
 

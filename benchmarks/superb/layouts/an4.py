@@ -55,17 +55,24 @@ def an4_identification(root: Path) -> Parts:
     return checked(Parts(parts["train"], parts["dev"], parts["test"], protocol, skipped, (slot,)), root)
 
 
-def an4_verification(root: Path, trials: Path | None = None) -> Parts:
+def an4_verification(root: Path, trials: Path | None = None, clean: bool = False) -> Parts:
     """AN4's training speakers to learn from, and trials of test utterances.
 
     Args:
         trials: in VoxCeleb's form with paths from wav/, or ALL; None: etc/veri_test.txt.
+        clean: choices are made by trials of the speakers that `an4` sets apart; else all are learned from.
     Raises: as `an4`, and for a trial of utterances that the test list lacks.
     """
     parts = an4(root)
+    if not clean:
+        parts = parts._replace(
+            train=sorted((*parts.train, *parts.dev), key=lambda utterance: utterance.path),
+            dev=[],
+            protocol="AN4's own train and test; no dev part, best on test is taken",
+        )
     parts = parts._replace(
         train=[utterance._replace(labels=(utterance.speaker,)) for utterance in parts.train],
-        dev_trials=draw_trials(parts.dev),
+        dev_trials=draw_trials(parts.dev) if clean else (),
         slots=(Slot("speaker", tuple(sorted({utterance.speaker for utterance in parts.train}))),),
     )
     return with_trials(parts, trials or root / "etc" / "veri_test.txt")

@@ -78,6 +78,9 @@ def verified(path: Path, trials: Path | None = None, clean: bool = True) -> Part
     """
     rows = [row._replace(speaker=row.values["label"]) for row in read_rows(path, ("label",))]
     parts, skipped, protocol = split_rows(path, rows, True, least=2, dev=clean)
+    if parts["dev"] and not clean:
+        protocol += f", of which the {len(parts['dev'])} for dev are not used, as best on test is taken"
+        parts["dev"] = []
     made = {part: [row.utterance()._replace(labels=(row.speaker,)) for row in found] for part, found in parts.items()}
     voices = sorted({row.speaker for row in parts["train"]})
     if len(voices) == 1:

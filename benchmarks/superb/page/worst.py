@@ -101,7 +101,7 @@ def _transcripts(fold: Fold, folder: Path, run: Run) -> Mistakes:
 
 def _trials(fold: Fold, folder: Path, run: Run) -> Mistakes:
     """The pairs of two speakers that score highest, and those of one speaker that score lowest."""
-    scores = asv_probe.read_scores(folder, run.seed, run.rate)
+    scores = {(first, second): score for first, second, score in asv_probe.read_scores(folder, run.seed, run.rate)}
     known = {one.name: one for one in fold.parts.test}
     kinds: dict[bool, dict[tuple[str, str], float]] = {True: {}, False: {}}  # a pair in both orders is one
     for same, *pair in fold.parts.trials:
