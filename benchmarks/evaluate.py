@@ -36,6 +36,7 @@ def evaluate(
         start = time.perf_counter()
         found = [score(seed) for seed in range(seeds)]
         each, chosen = [score.figures for score, _ in found], [chosen for _, chosen in found]
+        chosen[0] = {**chosen[0], "data": scores.whereabouts(_data(task))}
         seconds = time.perf_counter() - start
         rules = (task.rules(), split)
         rows.append(Row.of((name, who), found[0][0].main, each, chosen, seconds, to_dict(task), rules, []))
@@ -53,6 +54,19 @@ def evaluate(
             who, raw = raw_features(backbone)
             row(who, lambda seed: task.evaluate(raw, seed))
     return rows
+
+
+def _data(task: TaskConfig | ZeroShotConfig) -> dict[str, Any]:
+    """By what a task's data are told."""
+    return {"path": to_dict(task)["data"]["path"]}
+
+
+def _written(task: TaskConfig | ZeroShotConfig, encoder: str, beside: bool) -> set[tuple[str, str]]:
+    """Encoder and variant of the rows that `evaluate` makes."""
+    names = {encoder, tuned.TWIN} if beside else {encoder}
+    if beside and isinstance(task, TaskConfig) and not task.trains:
+        names.add(raw_features(load(encoder))[0])
+    return {(name, "") for name in names}
 
 
 def main(words: list[str]) -> None:
@@ -142,7 +156,7 @@ def _carry_out(
     out = known.out or default
     frozen = {name: task for name, task in configs.items() if isinstance(task, (TaskConfig, ZeroShotConfig))}
     for name, task in frozen.items():
-        scores.need_same_data(out, name, {"path": to_dict(task)["data"]["path"]})
+        scores.need_same_data(out, name, _data(task), _written(task, encoder, known.beside != "False"))
     for name, task in frozen.items():
         try:
             rows = evaluate(name, task, encoder, known.seeds or 3, known.beside != "False")

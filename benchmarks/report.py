@@ -148,7 +148,9 @@ def main(words: list[str]) -> None:
             rows = scores.read(path.parent)
             for task in dict.fromkeys(row.task for row in rows):
                 mine = [row for row in rows if row.task == task]
-                page.text(f"{task} on {mine[0].settings.get('data', {}).get('path', '')}: {mine[0].protocol}")
+                page.text(f"{task} on {mine[0].settings.get('data', {}).get('path', '')}")
+                for line in scores.attributed(mine, lambda row: (row.protocol,)):
+                    page.text(line, note=True)
                 lines = [(row.called, f"{row.scores[row.main]:.4f}", _spread(row)) for row in mine]
                 page.table(("encoder", mine[0].main, "seeds"), lines)
         for run in sorted(path.parent for path in folder.rglob(FILE)):

@@ -2,13 +2,14 @@
 """scores.jsonl: a row for each task, encoder and variant of the protocol, which says where its figures are from."""
 
 import dataclasses
+import hashlib
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from .files import write_text
+from .files import plain, write_text
 
 FILE = "scores.jsonl"
 
@@ -87,43 +88,71 @@ def read(folder: Path) -> list[Row]:
 def write(folder: Path, rows: list[Row]) -> list[str]:
     """Puts rows into a folder's scores.jsonl, each in the place of an older one of its task, encoder and variant.
 
-    Returns: a line for each older one that other rules had given.
+    Returns: a line for each older one that other rules, or files since changed, had given.
     """
     known: dict[tuple[str, str, str], Row] = {}
     lines: list[str] = []
     for row in (*read(folder), *rows):
         old = known.get(key := (row.task, row.encoder, row.variant))
         known[key] = row
-        if old is not None and old.protocol != row.protocol:
-            was = f"{old.scores[old.main]:.4f}, by other rules: {old.protocol}"
+        if old is not None and (old.protocol != row.protocol or _told(old) != _told(row)):
+            why = f"by other rules: {old.protocol}" if old.protocol != row.protocol else "on data since changed"
+            was = f"{old.scores[old.main]:.4f}, {why}"
             lines.append(f"{row.task}: {row.called} had {was}; this row takes its place, another --out keeps both")
-    write_text(folder / FILE, "".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in known.values()))
+    told = ({**dataclasses.asdict(row), "chosen": plain(row.chosen)} for row in known.values())
+    write_text(folder / FILE, "".join(json.dumps(row) + "\n" for row in told))
     return lines
 
 
+def _told(row: Row) -> Any:
+    """By what a row's data were told; earlier rows say nothing of it."""
+    return row.chosen[0].get("data", {}).get("contents") if row.chosen else None
+
+
 def whereabouts(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that name data, with whole paths: they say the same in every working directory."""
+    """Settings that name data, with whole paths: they say the same in every working directory.
+
+    Under "contents" stands a hash of each file that they name, by the setting's name.
+    """
 
     def whole(value: Any) -> Any:
         if isinstance(value, list):
             return [whole(one) if isinstance(one, str) and Path(one).is_file() else one for one in value]
         return str(Path(value).resolve()) if isinstance(value, str) and value and Path(value).exists() else value
 
-    return {name: whole(value) for name, value in data.items() if name != "class"}
+    named = {name: whole(value) for name, value in data.items() if name != "class"}
+    return {**named, "contents": {name: digest for name, value in named.items() if (digest := _contents(value))}}
 
 
-def need_same_data(folder: Path, task: str, data: Mapping[str, Any]) -> None:
-    """Raises ValueError if a folder has a row of the task on other data: a new one would take its place.
+def _contents(value: Any) -> str:
+    """A hash of what the files that a setting names hold; "" if it names none."""
+    paths = [Path(one) for one in (value if isinstance(value, list) else [value]) if isinstance(one, str) and one]
+    digest, files = hashlib.blake2b(digest_size=16), [path for path in paths if path.is_file()]
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "blake2b").digest())
+    return digest.hexdigest() if files else ""
+
+
+def need_same_data(folder: Path, task: str, data: Mapping[str, Any], written: Container[tuple[str, str]]) -> None:
+    """Raises ValueError if a folder has a row of the task on other data, which would stand beside new ones.
 
     Args:
         data: the settings by which data are told, in JSON's types, such as {"path": "corpus"}.
+        written: encoder and variant of the rows to be written; what their files held before may be other data.
     """
     named = whereabouts(data)
     for row in [row for row in read(folder) if row.task == task]:
         known = row.chosen[0].get("data") or whereabouts(row.settings.get("data", {}))
-        if other := [name for name, value in named.items() if known.get(name, value) != value]:
-            where = f"--data.{other[0]} {known[other[0]]}"
-            raise ValueError(f"{folder / FILE} has a row of {task} on other data, {where}: choose another --out")
+        other = [name for name, value in named.items() if known.get(name, value) != value]
+        if not other or (other == ["contents"] and (row.encoder, row.variant) in written):
+            continue
+        where = f"--data.{other[0]} {known[other[0]]}"
+        if other[0] == "contents":
+            was, now = known["contents"], named["contents"]
+            name = next(name for name in now | was if now.get(name) != was.get(name))
+            where = f"--data.{name} {named[name]} before it was changed"
+        raise ValueError(f"{folder / FILE} has a row of {task} on other data, {where}: choose another --out")
 
 
 def table(rows: list[Row]) -> str:
@@ -138,6 +167,16 @@ def table(rows: list[Row]) -> str:
     bad = max(chosen.get("bad", 0) for row in rows for chosen in row.chosen)
     if bad:
         lines.append(f"  {bad} items could not be read and were left out")
-    lines += [f"  {note}" for note in rows[0].chosen[0].get("notes", ())]
-    lines.append(f"  protocol: {rows[0].protocol}")
+    lines += [f"  {note}" for note in attributed(rows, lambda row: row.chosen[0].get("notes", ()))]
+    lines += [f"  {line}" for line in attributed(rows, lambda row: (f"protocol: {row.protocol}",))]
     return "\n".join(lines)
+
+
+def attributed(rows: Sequence[Row], told: Callable[[Row], Iterable[str]]) -> list[str]:
+    """What is told of rows, each line once; one that is not of all of them begins with those it is of."""
+    lines = {row.called: list(told(row)) for row in rows}
+    out = []
+    for line in dict.fromkeys(line for mine in lines.values() for line in mine):
+        whose = [called for called, mine in lines.items() if line in mine]
+        out.append(line if len(whose) == len(lines) else f"{', '.join(whose)}: {line}")
+    return out

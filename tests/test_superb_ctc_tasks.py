@@ -110,7 +110,12 @@ def test_phones_are_learnt_and_everything_is_written(tmp_path):
 def test_words_and_characters_are_scored_and_the_decoder_is_named(tmp_path):
     rows, said = run("superb/asr", letters(tmp_path / "data", steps=10), tmp_path / "out")
     assert rows[0].main == "wer_greedy" and {"wer_greedy", "cer_greedy", "dev"} == rows[0].scores.keys()
-    assert "LSTMs of 24, where 1024 is published" in said and "cut into two of 4" in said
+    assert "LSTMs of 24, where 1024 is published" in said and "full batch of 8 is cut into two of 4" in said
+    assert "drawn together" not in said
+    config = letters(tmp_path / "data", batch=25)  # of 24 utterances
+    assert "train has 24 utterances, not the 25 that are drawn together: all are, every time" in config.notes(
+        config.folds()
+    )
     found = read_pairs(next((tmp_path / "out" / "predictions").iterdir()) / "asr.txt")
     assert len(found) == 6 and set("".join(found.values())) <= set("ABCD ")
 

@@ -87,6 +87,18 @@ def test_terms_are_found_and_everything_is_written(tmp_path):
     assert scores.read(tmp_path / "out") == rows and "superb/qbe" in tasks.names()
 
 
+def test_what_is_not_as_published_and_queries_that_find_nothing_are_said(tmp_path):
+    path = manifest(tmp_path / "data")
+    wave, rate = soundfile.read(path.parent / "q4.wav")
+    soundfile.write(path.parent / "q4.wav", wave[:600], rate)  # two frames
+    (row,), _ = run(of(path, precision="bf16"), tmp_path / "out", "random:speech/mockingjay_tiny")
+    assert row.protocol.endswith("by the dev queries' MTWV; not as published: precision bf16 (fp32)")
+    (note,) = [note for note in row.chosen[0]["notes"] if "score 0" in note]
+    assert note.startswith("1 of 3 test queries score 0 in every document, as they have fewer than 5 frames")
+    (full,), said = run(of(path), tmp_path / "out", "random:speech/mockingjay_tiny")
+    assert "by other rules" in said and "not as published" not in full.protocol
+
+
 def slow(query, document):
     """The least mean distance of a path, cell by cell (query, document: (T, D) float64)."""
     q, d = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (query, document))

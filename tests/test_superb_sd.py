@@ -4,6 +4,7 @@
 import dataclasses
 import itertools
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +212,8 @@ def test_voices_are_told_apart_and_everything_is_written(tmp_path):
     folder = tmp_path / "out" / row.chosen[0]["sweeps"][0]
     tallies = diarization.sweep(read_probabilities(folder, 0, row.chosen[0]["lr"]), truth, 0.01)
     assert min(tally.rate for tally in tallies.values()) == row.scores["der"]
+    assert row.scores.keys() == row.each[0].keys() == {"der", "missed", "false_alarm", "confused", "dev"}
+    assert any(re.fullmatch(r"seed 0: threshold 0\.\d+, median \d+", note) for note in row.chosen[0]["notes"])
 
 
 def test_what_is_scored_is_what_is_kept_to_the_last_bit(tmp_path, monkeypatch):

@@ -185,8 +185,10 @@ def test_one_layer_of_an_encoder_has_filter_banks_beside_it(config, tmp_path):
     one = dataclasses.replace(config, featurizer=FeaturizerConfig(kind="layer", layer=2))
     rows, _ = run(one, tmp_path, seeds=1)
     assert "layer 2;" in rows[0].protocol and "layer 0;" in rows[2].protocol
-    with pytest.raises(ValueError, match="featurizer.layer=2 is not one of 0"):
+    with pytest.raises(ValueError, match="--beside has no effect on fbank_no_cmvn, which has no weights"):
         run(one, tmp_path, "fbank_no_cmvn")
+    with pytest.raises(ValueError, match="featurizer.layer=2 is not one of 0"):
+        run(one, tmp_path, "fbank_no_cmvn", beside=False)
 
 
 def test_a_search_by_chosen_layers_has_filter_banks_beside_it_and_removes_its_twins_stores(tmp_path):

@@ -204,7 +204,9 @@ def test_emotions_are_the_mean_over_folds(superb, tmp_path):
 def test_no_score_without_a_sweep_unless_a_rate_is_given(superb, tmp_path):
     with pytest.raises(ValueError, match="is no sweep: name one by --lr"):
         KeywordConfig(grid=(1e-3,))
-    config = superb.of(KeywordConfig(), manifest(superb, tmp_path / "data"), lr=1e-2, steps=4)
+    config = superb.of(
+        KeywordConfig(), manifest(superb, tmp_path / "data"), lr=1e-2, grid=KeywordConfig().grid, steps=4
+    )
     rows, said = superb.run("superb/ks", config, tmp_path / "out", seeds=1)
     assert "lr 0.01 as given, no sweep" in said and rows[0].chosen[0]["by"] == "given"
 
@@ -227,6 +229,19 @@ def test_no_score_without_a_sweep_unless_a_rate_is_given(superb, tmp_path):
 )
 def test_settings_that_make_no_sense_are_refused_before_anything_is_read(make, setting):
     with pytest.raises(ValueError, match="above 0"):
+        make(**setting)
+
+
+@pytest.mark.parametrize(
+    ("make", "setting", "words"),
+    [
+        (KeywordConfig, {"lr": 0.01, "grid": (0.1, 0.01)}, "a grid has no effect beside --lr"),
+        (KeywordConfig, {"grid": (0.1, 0.10000001, 0.01)}, "told apart by six digits: --grid 0.10000001 0.1 0.01"),
+        (EmotionConfig, {"folds_used": (2, 1, 2)}, "--folds-used 2 1 2: name each fold once"),
+    ],
+)
+def test_settings_that_would_be_passed_over_are_refused(make, setting, words):
+    with pytest.raises(ValueError, match=words):
         make(**setting)
 
 
@@ -313,7 +328,7 @@ def test_all_data_are_read_before_anything_is_trained_and_a_manifest_serves_the_
     with pytest.raises(ValueError, match="test_data.csv"):  # a corpus that is there, and cannot be used
         suite.evaluate(broken, "fbank", 1, False, tmp_path / "new", lines.append)
     assert not (tmp_path / "new").exists()
-    with pytest.raises(ValueError, match="none of superb/sf, superb/asv finds what it can read"):
+    with pytest.raises(ValueError, match="none of superb/sf, superb/asv can be scored on these data"):
         suite.evaluate({n: configs[n] for n in ("superb/sf", "superb/asv")}, "fbank", 1, False, tmp_path, lines.append)
 
 
@@ -323,7 +338,7 @@ def test_a_label_that_tasks_take_for_different_things_is_no_ones_until_one_is_na
         f"superb/{config.task}": superb.of(config, path, steps=2)
         for config in (KeywordConfig(), IntentConfig(), SpeakerConfig(), EmotionConfig())
     }
-    with pytest.raises(ValueError, match="none of superb/ks, superb/ic, superb/sid, superb/er finds"):
+    with pytest.raises(ValueError, match="none of superb/ks, superb/ic, superb/sid, superb/er can be"):
         suite.evaluate(configs, "fbank", 1, False, tmp_path / "out", lines.append)
     assert lines[0].startswith("superb/ks: left out: superb/ic, superb/sid, superb/er would not take `label` for the")
     assert len(lines) == 4 and all("as in `pluri evaluate superb/ks`" in line for line in lines)

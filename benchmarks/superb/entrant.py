@@ -4,13 +4,16 @@
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from ...ssl.encoder import Backbone
 from .. import tuned
-from ..encoders import load, random_twin
-from .swept import folder_name
+from ..encoders import Start, fingerprint, load, random_twin
+from .qbe.search import SearchConfig
+from .swept import SweptConfig, folder_name
 
 FLOOR = "fbank_no_cmvn"
+Stored = TypeVar("Stored", SweptConfig, SearchConfig)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +45,12 @@ class Entrant:
                 yield random_twin(network, seed), [seed]
         else:
             yield network, range(self.seeds)
+
+    def storing(self, config: Stored, backbone: Backbone) -> Stored:
+        """The settings for one of the networks: nothing needs a twin's states afterwards, unless it is the encoder."""
+        if not self.twin_of or fingerprint(Start("", backbone)) == fingerprint(Start("", load(self.twin_of))):
+            return config
+        return dataclasses.replace(config, store=dataclasses.replace(config.store, keep=False))
 
     def folder(self, task: str) -> Path:
         """What the names of this entrant's sweeps of a task, such as superb/ks, begin with."""

@@ -29,7 +29,7 @@ from .page.pictures import page
 from .predictions import pack
 from .qbe.search import FOUND, SearchConfig
 from .qbe.task import row as search_row
-from .sweep import choose
+from .sweep import Run, choose
 from .swept import Fold, Outcome, SweptConfig, departures, submission
 from .swept import evaluate as evaluate_one
 
@@ -58,12 +58,15 @@ def evaluate(
     """
     if any(config.precision != "fp32" for config in configs.values()) and _is_exact(encoder):
         raise ValueError(f"--precision has no effect on {encoder}, which computes in float32: leave it away")
+    if beside and not load(encoder).encoder.config.depth:
+        raise ValueError(f"--beside has no effect on {encoder}, which has no weights to draw anew: leave it away")
     makers = _readable(configs, say)
-    for name in makers:
-        scores.need_same_data(out, name, to_dict(configs[name].data))
     entrants = [Entrant(encoder, seeds, out, say)]
-    if beside and load(encoder).encoder.config.depth:
+    if beside:
         entrants += [entrants[0].twins(), entrants[0].raw()]
+    for name in makers:
+        written = {(entrant.who, _variant(configs[name])) for entrant in entrants}
+        scores.need_same_data(out, name, to_dict(configs[name].data), written)
     return _carry_out(configs, makers, entrants)
 
 
@@ -132,7 +135,7 @@ def _readable(configs: Mapping[str, SweptConfig | SearchConfig], say: Callable[[
         say(f"{name}: left out: {why}")
         del found[name]
     if not found:
-        raise ValueError(f"none of {', '.join(configs)} finds what it can read: is --data.path right?")
+        raise ValueError(f"none of {', '.join(configs)} can be scored on these data, as said above")
     return found
 
 
@@ -180,18 +183,16 @@ def _movable(chosen: dict[str, Any], out: Path) -> None:
 
 
 def _fitting(config: Settings, entrant: Entrant) -> Settings:
-    """The settings for an entrant: nothing needs a twin's states afterwards.
-
-    Filter banks have but one layer, and one precision.
-    """
-    if entrant.twin_of:
-        return dataclasses.replace(config, store=dataclasses.replace(config.store, keep=False))
-    if not entrant.floor:
-        return config
-    config = dataclasses.replace(config, precision="fp32")
+    """The settings for an entrant: layers are named unless they are all; filter banks have one, and one precision."""
+    layers = config.layers if isinstance(config, SearchConfig) else config.featurizer.layers
+    if entrant.floor:
+        config, layers = dataclasses.replace(config, precision="fp32"), ()
+    elif layers and sorted(set(layers)) == list(range(load(entrant.twin_of or entrant.who).encoder.config.depth + 1)):
+        layers = ()
     if isinstance(config, SearchConfig):
-        return dataclasses.replace(config, layers=())
-    return dataclasses.replace(config, featurizer=dataclasses.replace(config.featurizer, layer=0, layers=()))
+        return dataclasses.replace(config, layers=layers)
+    layer = 0 if entrant.floor else config.featurizer.layer
+    return dataclasses.replace(config, featurizer=dataclasses.replace(config.featurizer, layer=layer, layers=layers))
 
 
 def _row(name: str, config: SweptConfig, folds: list[Fold], entrant: Entrant) -> Row:
@@ -199,7 +200,7 @@ def _row(name: str, config: SweptConfig, folds: list[Fold], entrant: Entrant) ->
     start, config = time.perf_counter(), _fitting(config, entrant)
     out, folder = entrant.out, entrant.folder(name)
     outcomes = [
-        evaluate_one(config, folds, backbone, seeds, folder, out, entrant.say)
+        evaluate_one(entrant.storing(config, backbone), folds, backbone, seeds, folder, out, entrant.say)
         for backbone, seeds in entrant.backbones()
     ]
     runs = [run for outcome in outcomes for run in outcome.runs]
@@ -216,15 +217,26 @@ def _row(name: str, config: SweptConfig, folds: list[Fold], entrant: Entrant) ->
         _write(config, folds, outcomes[0], won[0].rate, to)
         chosen["predictions"] = str(to)
     _movable(chosen, out)
-    each = [{**run.test, "dev": run.dev} for run in won]
+    chosen["notes"] += _settled(config, won)
+    dev = folds[0].judged == "dev"  # what else judges is the figure itself
+    each = [
+        {name: value for name, value in run.test.items() if name not in config.settled}
+        | ({"dev": run.dev} if dev else {})
+        for run in won
+    ]
     main = next(iter(won[0].test))
     several = f"mean of {len(folds)} folds, the first: " if len(folds) > 1 else ""
     rules = (f"{several}{folds[0].parts.protocol}; {config.rules(folds[0].judged)}", "test")
     settings = to_dict(config)
     chosen["data"] = scores.whereabouts(settings["data"])
     row = Row.of((name, entrant.who), main, each, [chosen], time.perf_counter() - start, settings, rules, [])
-    protocol = settings.get("protocol", PUBLISHED)
-    return row if protocol == PUBLISHED else dataclasses.replace(row, variant=protocol)
+    return dataclasses.replace(row, variant=_variant(config))
+
+
+def _variant(config: SweptConfig | SearchConfig) -> str:
+    """What a row says of the protocol beside its encoder."""
+    protocol = to_dict(config).get("protocol", PUBLISHED)
+    return "" if protocol == PUBLISHED else protocol
 
 
 def _chosen(
@@ -241,20 +253,17 @@ def _chosen(
         for one, value in medians.items()
     ]
     skipped = [note for fold in folds for note in fold.parts.skipped]
-    notes = [
-        f"learning rate {rate:g}"
-        + ("" if len(medians) == 1 else f", the best of {len(medians)} by median {folds[0].judged}")
-    ]
-    if len(medians) > 2 and rate in (max(medians), min(medians)):
-        notes.append(f"{rate:g} is the end of the grid: a --grid that reaches beyond it may do better")
+    notes = _how_chosen(rate, medians, folds[0].judged)
     if skipped:
         notes.append(f"{len(skipped)} clips of train and dev are missing; the first: {': '.join(skipped[0])}")
     if any(outcome.online for outcome in outcomes):
-        notes.append("states were computed online, as the store would have been too large")
+        why = "as the store would have been too large" if config.store.gigabytes else "as --store.gigabytes is 0"
+        notes.append(f"states were computed online, {why}")
     notes += dict.fromkeys(remark for outcome in outcomes for remark in outcome.remarks)
     found: dict[str, Any] = {
         "lr": rate,
         "by": "given" if config.lr is not None else f"median {folds[0].judged}",
+        "judged": folds[0].judged,
         "grid": grid,
         "layers": [run.shares for run in runs if run.rate == rate],
         "sweeps": [str(outcome.folder) for outcome in outcomes],
@@ -269,6 +278,30 @@ def _chosen(
             name: [run.test for run in each if run.rate == rate] for name, each in outcomes[0].each.items()
         }
     return found
+
+
+def _how_chosen(rate: float, medians: dict[float, float], judged: str) -> list[str]:
+    """Notes on the learning rate that was taken, of those with these medians."""
+    if len(medians) == 1:
+        return [f"learning rate {rate:g}"]
+    level = [one for one, value in medians.items() if value == medians[rate]]
+    if len(level) > 1:
+        return [
+            f"learning rate {rate:g}, the first of {len(level)} that are level at the best median {judged} of "
+            f"{len(medians)}: {', '.join(f'{one:g}' for one in level)}"
+        ]
+    notes = [f"learning rate {rate:g}, the best of {len(medians)} by median {judged}"]
+    if len(medians) > 2 and rate in (max(medians), min(medians)):
+        notes.append(f"{rate:g} is the end of the grid: a --grid that reaches beyond it may do better")
+    return notes
+
+
+def _settled(config: SweptConfig, won: list[Run]) -> list[str]:
+    """A note on the settings that were chosen for each seed's head."""
+    if not config.settled:
+        return []
+    each = [f"seed {run.seed}: {', '.join(f'{name} {run.test[name]:g}' for name in config.settled)}" for run in won]
+    return ["; ".join(each)]
 
 
 def _write(config: SweptConfig, folds: list[Fold], outcome: Outcome, rate: float, to: Path) -> None:

@@ -83,6 +83,7 @@ class PhoneConfig(CtcConfig):
         return [
             f"{len(phones)} phones, {own}; greedy transcripts; dev is 1 - PER",
             f"published: a batch is {self.windows} windows of {size} neighbours by the length of targets; {HALVED}",
+            *_fewer(folds, size),
         ]
 
     def spelling(self, fold: Fold) -> Spelling:
@@ -160,11 +161,12 @@ class LetterConfig(RecurrentConfig):
         unseen = [f"{one.said}, as train has none: each is an error" for one in unknown]
         notes = [greedy, *unseen, *self.heads_differ()]
         if self.protocol == "clean":
-            return [*notes, f"clean: batches of {self.batch}"]
-        half = f"each batch of {self.batch} is cut into two of {self.batch // 2}"
+            return [*notes, f"clean: batches of {self.batch}", *_fewer(folds, self.batch)]
+        half = f"each full batch of {self.batch} is cut into two of {self.batch // 2}"
         return [
             *notes,
             f"published: {half}, as s3prl's limit for long clips is 2000 samples; --protocol clean does not",
+            *_fewer(folds, self.batch),
         ]
 
     def spelling(self, fold: Fold) -> Spelling:
@@ -178,6 +180,12 @@ class LetterConfig(RecurrentConfig):
 
     def files(self) -> list[str]:
         return [name for name in (self.beam.lm, self.beam.words) if name]
+
+
+def _fewer(folds: Sequence[Fold], size: int) -> list[str]:
+    """A note if train has fewer utterances than are to be drawn together."""
+    have = min(len(fold.parts.train) for fold in folds)
+    return [f"train has {have} utterances, not the {size} that are drawn together: all are, every time"] * (have < size)
 
 
 def _letters(fold: Fold) -> tuple[str, ...]:
@@ -238,7 +246,8 @@ class SlotConfig(RecurrentConfig):
         unknown = _unknown(self.spelling(folds[0]), folds[0])
         strange = [f"{one.said}, in references too, as published" for one in unknown]
         marks = "unlike in s3prl, values are marked also at punctuation, and all sentences end"
-        return ["greedy transcripts; dev is the F1 of slot types", *strange, *self.heads_differ(), marks, how]
+        few = _fewer(folds, self.batch)
+        return ["greedy transcripts; dev is the F1 of slot types", *strange, *self.heads_differ(), marks, how, *few]
 
     def spelling(self, fold: Fold) -> Spelling:
         names = fold.parts.slots[0].values

@@ -22,7 +22,7 @@ from ..featurizer import FeaturizerConfig
 from ..layouts.quesst14 import Search
 from ..states import Online, Precision, Reading, States
 from ..store import StoreConfig, open_states, remove
-from ..swept import CorpusConfig
+from ..swept import CorpusConfig, departures
 from ..utterance.config import need_all
 from ..utterances import Utterance, file_lengths, need_all_of_test
 from .spoken_terms import search, standardise
@@ -47,8 +47,10 @@ class SearchConfig(Config):
 
     def rules(self) -> str:
         """One line on the protocol, to be printed beside every score."""
+        others = [f"{name} {words}" for name, words in departures(self).items() if name != "layers"]
+        rest = f"; not as published: {', '.join(others)}" if others else ""
         tried = f"the best of the layers {', '.join(map(str, self.layers))}" if self.layers else "the best layer"
-        return f"frozen, no training: subsequence DTW of states; {tried} by the dev queries' MTWV"
+        return f"frozen, no training: subsequence DTW of states; {tried} by the dev queries' MTWV{rest}"
 
 
 class _Numbers(NamedTuple):

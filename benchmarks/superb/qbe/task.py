@@ -15,6 +15,7 @@ from ..layouts.quesst14 import Search
 from ..predictions import FILES, pack
 from ..swept import departures, submission
 from .search import Found, SearchConfig, find
+from .spoken_terms import SHORTEST
 from .term_value import write_stdlist
 
 
@@ -30,7 +31,7 @@ def row(name: str, config: SearchConfig, data: tuple[Search, bool], entrant: Ent
     who, out = entrant.who, entrant.out
     each, chosen = [], []
     for backbone, _ in entrant.backbones():
-        found, place = find(config, wanted, backbone, entrant.folder(name), out, entrant.say)
+        found, place = find(entrant.storing(config, backbone), wanted, backbone, entrant.folder(name), out, entrant.say)
         grid = [{"layer": int(layer), "dev": value} for layer, value in found.dev.items()]
         each.append({**found.test, "dev": max(found.dev.values())})
         how = {"layer": found.layer, "by": "dev MTWV", "grid": grid, "layers": [], "sweeps": [str(place)]}
@@ -49,7 +50,14 @@ def row(name: str, config: SearchConfig, data: tuple[Search, bool], entrant: Ent
 
 
 def _notes(found: Found, wanted: Search) -> list[str]:
-    notes = [f"layer {found.layer}, the best of {len(found.dev)} by the dev queries"]
+    level = [layer for layer, value in found.dev.items() if value == found.dev[str(found.layer)]]
+    best = "the best" if len(level) == 1 else f"the first of {len(level)} that are level at the best"
+    notes = [f"layer {found.layer}, {best} of {len(found.dev)} by the dev queries"]
+    if flat := [query for query, scores in found.scores.items() if not any(scores.values())]:
+        few = f"have fewer than {SHORTEST} frames, or sound alike everywhere"
+        notes.append(
+            f"{len(flat)} of {len(found.scores)} test queries score 0 in every document, as they {few}: {flat[0]}"
+        )
     if "mtwv_english" in found.test:
         rest = f"all {len(wanted.recordings)} documents and all queries, where what is not searched scores -10"
         notes.append(f"mtwv: {rest}; mtwv_english: the {len(wanted.documents)} documents and queries searched, alone")

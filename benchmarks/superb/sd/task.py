@@ -59,6 +59,7 @@ class DiarizationConfig(SweptConfig):
     """Settings of SD."""
 
     pooled: ClassVar[bool] = False
+    settled: ClassVar[tuple[str, ...]] = ("threshold", "median")
     label: ClassVar[str] = "speaker"
 
     protocol: Literal["published", "clean"] = "published"

@@ -149,6 +149,11 @@ class EmotionConfig(UtteranceConfig):
     steps: int = 30_000
     evaluations: int = 30  # every 1000
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(set(self.folds_used)) < len(self.folds_used):
+            raise ValueError(f"--folds-used {' '.join(map(str, self.folds_used))}: name each fold once")
+
     def folds(self) -> list[Fold]:
         return corpora.emotions(self.data.path, self.protocol == "clean", self.folds_used)
 
