@@ -87,8 +87,9 @@ def _scores(made: Page, rows: Sequence[Row]) -> None:
         own = comparison.linked(row, f"{row.scores[row.main]:.4f}")
         lines.append((html.escape(row.called), own, spread, _chosen(row), html.escape(others)))
     comparison.table(made, ("encoder", f"{rows[0].main}, {rows[0].split}", "range", _kind(rows[0]), "besides"), lines)
-    for words in scores.attributed(rows, lambda row: (row.protocol, *row.chosen[0]["notes"])):
-        made.text(words, note=True)
+    for told in (lambda row: [row.protocol], lambda row: row.chosen[0]["notes"]):
+        for words in scores.attributed(rows, told):
+            made.text(words, note=True)
 
 
 def _kind(row: Row) -> str:
