@@ -31,12 +31,13 @@ def evaluate(
     """
     rows = []
     split = task.split if isinstance(task, TaskConfig) else "test"
+    told = _told(task)
 
     def row(who: str, score: Callable[[int], tuple[Score, dict[str, Any]]], seeds: int = 1) -> None:
         start = time.perf_counter()
         found = [score(seed) for seed in range(seeds)]
         each, chosen = [score.figures for score, _ in found], [chosen for _, chosen in found]
-        chosen[0] = {**chosen[0], "data": scores.whereabouts(_data(task))}
+        chosen[0] = {**chosen[0], "data": told}
         seconds = time.perf_counter() - start
         rules = (task.rules(), split)
         rows.append(Row.of((name, who), found[0][0].main, each, chosen, seconds, to_dict(task), rules, []))
@@ -56,9 +57,9 @@ def evaluate(
     return rows
 
 
-def _data(task: TaskConfig | ZeroShotConfig) -> dict[str, Any]:
+def _told(task: TaskConfig | ZeroShotConfig) -> dict[str, Any]:
     """By what a task's data are told."""
-    return {"path": to_dict(task)["data"]["path"]}
+    return scores.whereabouts({"path": to_dict(task)["data"]["path"]})
 
 
 def _written(task: TaskConfig | ZeroShotConfig, encoder: str, beside: bool) -> set[tuple[str, str]]:
@@ -156,7 +157,7 @@ def _carry_out(
     out = known.out or default
     frozen = {name: task for name, task in configs.items() if isinstance(task, (TaskConfig, ZeroShotConfig))}
     for name, task in frozen.items():
-        scores.need_same_data(out, name, _data(task), _written(task, encoder, known.beside != "False"))
+        scores.need_same_data(out, name, _told(task), _written(task, encoder, known.beside != "False"))
     for name, task in frozen.items():
         try:
             rows = evaluate(name, task, encoder, known.seeds or 3, known.beside != "False")

@@ -95,7 +95,7 @@ def write(folder: Path, rows: list[Row]) -> list[str]:
     for row in (*read(folder), *rows):
         old = known.get(key := (row.task, row.encoder, row.variant))
         known[key] = row
-        if old is not None and (old.protocol != row.protocol or _told(old) != _told(row)):
+        if old is not None and (old.protocol != row.protocol or _changed(old, row)):
             why = f"by other rules: {old.protocol}" if old.protocol != row.protocol else "on data since changed"
             was = f"{old.scores[old.main]:.4f}, {why}"
             lines.append(f"{row.task}: {row.called} had {was}; this row takes its place, another --out keeps both")
@@ -104,9 +104,10 @@ def write(folder: Path, rows: list[Row]) -> list[str]:
     return lines
 
 
-def _told(row: Row) -> Any:
-    """By what a row's data were told; earlier rows say nothing of it."""
-    return row.chosen[0].get("data", {}).get("contents") if row.chosen else None
+def _changed(old: Row, new: Row) -> bool:
+    """Whether files that name the data held something else for an older row; earlier versions kept nothing of it."""
+    was, now = (row.chosen[0].get("data", {}).get("contents") if row.chosen else None for row in (old, new))
+    return None not in (was, now) and was != now
 
 
 def whereabouts(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,20 +139,19 @@ def need_same_data(folder: Path, task: str, data: Mapping[str, Any], written: Co
     """Raises ValueError if a folder has a row of the task on other data, which would stand beside new ones.
 
     Args:
-        data: the settings by which data are told, in JSON's types, such as {"path": "corpus"}.
+        data: by what the data are told, as `whereabouts` gives it.
         written: encoder and variant of the rows to be written; what their files held before may be other data.
     """
-    named = whereabouts(data)
     for row in [row for row in read(folder) if row.task == task]:
         known = row.chosen[0].get("data") or whereabouts(row.settings.get("data", {}))
-        other = [name for name, value in named.items() if known.get(name, value) != value]
+        other = [name for name, value in data.items() if known.get(name, value) != value]
         if not other or (other == ["contents"] and (row.encoder, row.variant) in written):
             continue
         where = f"--data.{other[0]} {known[other[0]]}"
         if other[0] == "contents":
-            was, now = known["contents"], named["contents"]
+            was, now = known["contents"], data["contents"]
             name = next(name for name in now | was if now.get(name) != was.get(name))
-            where = f"--data.{name} {named[name]} before it was changed"
+            where = f"--data.{name} {data[name]} before it was changed"
         raise ValueError(f"{folder / FILE} has a row of {task} on other data, {where}: choose another --out")
 
 

@@ -93,6 +93,27 @@ def test_rows_of_a_manifest_before_and_after_it_was_edited_do_not_stand_side_by_
     rows, said = run(of(clips), tmp_path / "out")  # the only row there is is scored anew
     was = f"had {first.scores['accuracy']:.4f}, on data since changed; this row takes its place"
     assert f"superb/sid: fbank_no_cmvn {was}" in said and scores.read(tmp_path / "out") == rows
+    (row,) = rows
+    for data in ({"path": str(clips)}, None):  # as earlier versions kept it
+        earlier = {name: value for name, value in row.chosen[0].items() if name != "data"} | (
+            {"data": data} if data else {}
+        )
+        scores.write(tmp_path / "out", [dataclasses.replace(row, chosen=[earlier])])
+        assert "takes its place" not in run(of(clips), tmp_path / "out")[1]
+
+
+def test_a_row_tells_the_data_that_it_was_scored_on_and_not_what_became_of_them_meanwhile(clips, tmp_path, monkeypatch):
+    before, through = scores.whereabouts({"path": str(clips)}), suite.evaluate_one
+
+    def edited(*words):
+        relabel(clips)
+        return through(*words)
+
+    monkeypatch.setattr(suite, "evaluate_one", edited)
+    (row,), _ = run(of(clips), tmp_path / "out")
+    assert (
+        row.chosen[0]["data"]["contents"] == before["contents"] != scores.whereabouts({"path": str(clips)})["contents"]
+    )
 
 
 def test_pages_of_earlier_rows_say_whose_data_were_which(clips, tmp_path):

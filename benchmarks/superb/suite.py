@@ -66,7 +66,7 @@ def evaluate(
         entrants += [entrants[0].twins(), entrants[0].raw()]
     for name in makers:
         written = {(entrant.who, _variant(configs[name])) for entrant in entrants}
-        scores.need_same_data(out, name, to_dict(configs[name].data), written)
+        scores.need_same_data(out, name, scores.whereabouts(to_dict(configs[name].data)), written)
     return _carry_out(configs, makers, entrants)
 
 
@@ -153,19 +153,22 @@ def _task(name: str, config: SweptConfig | SearchConfig) -> tuple[Maker, str]:
 
     Raises: ValueError, MissingFiles among them.
     """
+    told = scores.whereabouts(to_dict(config.data))  # as it is read now, whatever becomes of it while heads are trained
     if isinstance(config, SearchConfig):
-        return partial(_search_row, name, config, corpora.searches(config.data.path)), ""
+        return partial(_search_row, name, config, corpora.searches(config.data.path), told), ""
     folds = config.folds()
     one_column = corpora.is_table(Path(config.data.path)) and len(folds[0].parts.slots) < 2
-    return partial(_row, name, config, folds), config.label if one_column else ""
+    return partial(_row, name, config, folds, told), config.label if one_column else ""
 
 
-def _search_row(name: str, config: SearchConfig, data: tuple[Search, bool], entrant: Entrant) -> Row:
+def _search_row(
+    name: str, config: SearchConfig, data: tuple[Search, bool], told: dict[str, Any], entrant: Entrant
+) -> Row:
     """An encoder's row of QbE; beside its search stand what the data was and the worst false alarms."""
     row = search_row(name, _fitting(config, entrant), data, entrant)
     for chosen in row.chosen:
         _movable(chosen, entrant.out)
-    row.chosen[0]["data"] = scores.whereabouts(row.settings["data"])
+    row.chosen[0]["data"] = told
     folder = entrant.out / row.chosen[0]["sweeps"][0]
     if data_card.read(folder) is None:
         data_card.write(folder, data_card.search_card(config.data.path, *data))
@@ -195,7 +198,7 @@ def _fitting(config: Settings, entrant: Entrant) -> Settings:
     return dataclasses.replace(config, featurizer=dataclasses.replace(config.featurizer, layer=layer, layers=layers))
 
 
-def _row(name: str, config: SweptConfig, folds: list[Fold], entrant: Entrant) -> Row:
+def _row(name: str, config: SweptConfig, folds: list[Fold], told: dict[str, Any], entrant: Entrant) -> Row:
     """An encoder's row: its sweep, the learning rate that is best on dev, and what its heads say of test."""
     start, config = time.perf_counter(), _fitting(config, entrant)
     out, folder = entrant.out, entrant.folder(name)
@@ -227,9 +230,9 @@ def _row(name: str, config: SweptConfig, folds: list[Fold], entrant: Entrant) ->
     main = next(iter(won[0].test))
     several = f"mean of {len(folds)} folds, the first: " if len(folds) > 1 else ""
     rules = (f"{several}{folds[0].parts.protocol}; {config.rules(folds[0].judged)}", "test")
-    settings = to_dict(config)
-    chosen["data"] = scores.whereabouts(settings["data"])
-    row = Row.of((name, entrant.who), main, each, [chosen], time.perf_counter() - start, settings, rules, [])
+    chosen["data"] = told
+    seconds = time.perf_counter() - start
+    row = Row.of((name, entrant.who), main, each, [chosen], seconds, to_dict(config), rules, [])
     return dataclasses.replace(row, variant=_variant(config))
 
 
