@@ -96,6 +96,12 @@ def test_voxceleb_verification_trains_on_all_dev_speakers_and_the_clean_variant_
     voices = [{u.speaker for u in part} for part in (clean.train, clean.dev, clean.test)]
     assert [len(each) for each in voices] == [6, 2, 2] and not any(a & b for a, b in combinations(voices, 2))
     assert clean.protocol.startswith("clean") and clean.trials == parts.trials
+    twice = (tmp_path / "veri_test.txt").read_text() * 2
+    (tmp_path / "mine.txt").write_text(twice)
+    with pytest.raises(ValueError, match="mine.txt, line 3: line 1 is the same trial"):
+        voxceleb1_verification(tmp_path, tmp_path / "mine.txt")
+    (tmp_path / "veri_test.txt").write_text(twice)  # published lists are as they are
+    assert len(voxceleb1_verification(tmp_path).trials) == 4
     (tmp_path / "veri_test.txt").write_text("1 id10270/aAa/00001.wav id10270/b_b/00009.wav\n0 a b\n")
     with pytest.raises(ValueError, match="veri_test.txt, line 1: there is no id10270/b_b/00009.wav"):
         voxceleb1_verification(tmp_path)

@@ -10,7 +10,7 @@ import soundfile
 import torch
 
 from pluri.benchmarks import report, scores
-from pluri.benchmarks.superb import suite
+from pluri.benchmarks.superb import suite, swept
 from pluri.benchmarks.superb.featurizer import FeaturizerConfig
 from pluri.benchmarks.superb.order import balanced
 from pluri.benchmarks.superb.store import StoreConfig
@@ -60,6 +60,30 @@ def test_rates_that_are_level_are_called_so_and_no_end_of_the_grid():
         "learning rate 0.01, the best of 4 by median test"
     ]
     assert suite._how_chosen(0.1, {0.1: 0.5}, "dev") == ["learning rate 0.1"]
+    level, end = suite._how_chosen(0.1, {0.1: 0.9, 0.01: 0.9, 1e-3: 0.8}, "dev")
+    assert "the first of 2" in level and end.startswith("0.1 is the end of the grid")
+    assert len(suite._how_chosen(0.1, {0.1: 0.9, 0.01: 0.9, 1e-3: 0.9}, "dev")) == 1  # nowhere is better
+
+
+def test_a_sweep_by_earlier_rules_is_not_gone_on_with(clips, tmp_path, monkeypatch):
+    monkeypatch.setattr(swept, "RULES", swept.RULES - 1)
+    (before,), _ = run(of(clips), tmp_path / "out")
+    monkeypatch.undo()
+    (row,), said = run(of(clips), tmp_path / "out")
+    assert row.chosen[0]["sweeps"] != before.chosen[0]["sweeps"] and " 0 to be encoded" in said
+    assert (
+        row.each == before.each
+        and run(of(clips), tmp_path / "out")[0][0].chosen[0]["sweeps"] == row.chosen[0]["sweeps"]
+    )
+
+
+def test_earlier_rows_of_weights_that_were_no_numbers_have_a_page(clips, tmp_path):
+    (row,), _ = run(of(clips), tmp_path / "out", TINY)
+    chosen = {name: value for name, value in row.chosen[0].items() if name != "judged"} | {"by": "median test"}
+    chosen["layers"] = [[None] * 4, *chosen["layers"]]
+    scores.write(tmp_path / "out", [dataclasses.replace(row, chosen=[chosen])])
+    suite.page(tmp_path / "out")
+    assert "chosen by, on test (medians" in (tmp_path / "out" / "index.html").read_text()
 
 
 def test_a_line_that_is_not_of_all_rows_says_whose_it_is(clips, tmp_path):

@@ -112,13 +112,6 @@ def test_stores_of_twins_are_removed_after_their_sweeps_and_the_budget_is_the_ru
     assert not stores(tmp_path / "unkept")
 
 
-def test_sweeps_are_known_by_what_they_were_before_layers_could_be_chosen(config):
-    now = swept._settings(config)
-    assert now["featurizer"].keys() == {"class", "kind", "layer", "normalize"}
-    some = dataclasses.replace(config, featurizer=FeaturizerConfig(layers=(1, 2)))
-    assert swept._settings(some)["featurizer"]["layers"] == [1, 2]
-
-
 @pytest.mark.parametrize("kind", ["weighted", "concat"])
 def test_chosen_layers_are_stored_alone_and_named_by_their_numbers(config, tmp_path, kind):
     some = dataclasses.replace(config, featurizer=FeaturizerConfig(kind=kind, layers=(1, 3)))

@@ -288,13 +288,14 @@ def _how_chosen(rate: float, medians: dict[float, float], judged: str) -> list[s
     if len(medians) == 1:
         return [f"learning rate {rate:g}"]
     level = [one for one, value in medians.items() if value == medians[rate]]
-    if len(level) > 1:
-        return [
-            f"learning rate {rate:g}, the first of {len(level)} that are level at the best median {judged} of "
-            f"{len(medians)}: {', '.join(f'{one:g}' for one in level)}"
-        ]
-    notes = [f"learning rate {rate:g}, the best of {len(medians)} by median {judged}"]
-    if len(medians) > 2 and rate in (max(medians), min(medians)):
+    several = (
+        f"the first of {len(level)} that are level at the best median {judged} of {len(medians)}: "
+        f"{', '.join(f'{one:g}' for one in level)}"
+    )
+    best = f"the best of {len(medians)} by median {judged}"
+    notes = [f"learning rate {rate:g}, {several if len(level) > 1 else best}"]
+    ends = {max(medians), min(medians)}
+    if len(medians) > 2 and rate in ends and not ends <= set(level):  # level from end to end, nothing lies beyond
         notes.append(f"{rate:g} is the end of the grid: a --grid that reaches beyond it may do better")
     return notes
 

@@ -26,6 +26,7 @@ from ..files import plain
 from .stacked import LATE, Adam, Epsilon
 
 RESULT, STATE = "sweep.json", "state.pt"
+RULES = 2  # one more with every change that gives other figures: sweeps by earlier rules are not gone on with
 _EVERY = 30.0  # seconds between lines on a sweep
 _LONGEST = 600.0  # seconds after which a state is saved between evaluations too
 
@@ -177,20 +178,26 @@ class _Training:
                 say(f"step {self.step} of {self.plan.steps}: {known}; about {_words(left)} left")
 
     def _evaluate(self) -> None:
-        losses = self.total.cpu() / self.since
-        if not losses.isfinite().any():
+        losses, whole = self.total.cpu() / self.since, self._whole()
+        if not (losses.isfinite().any() and whole.any()):
             raise ValueError(
-                f"at step {self.step} no head's loss is a finite number any more: name smaller learning rates by --grid"
+                f"at step {self.step} no head has a finite loss and weights any more: "
+                "name smaller learning rates by --grid"
             )
         self.total, self.since = torch.zeros_like(self.total), 0
         dev = self.probe.dev()
-        better = dev > self.best_dev
+        better = (dev > self.best_dev) & whole
         self.best_dev = torch.where(better, dev, self.best_dev)
         self.best_step = torch.where(better, self.step, self.best_step)
         for name, value in self.probe.heads.state_dict().items():
             mine = better.to(value.device)[(...,) + (None,) * (value.ndim - 2)]
             self.best[name] = torch.where(mine, value, self.best[name])
         self.curve.append((self.step, losses.tolist(), dev.tolist()))
+
+    def _whole(self) -> Tensor:
+        """(G, K) bool: whose weights are all finite; of others a figure on dev says nothing, and they are not kept."""
+        finite = [value.isfinite().flatten(2).all(2) for value in self.probe.heads.state_dict().values()]
+        return torch.stack(finite).all(0).cpu()
 
     def _save(self, path: Path) -> None:
         beside = path.with_suffix(".partial")
@@ -220,8 +227,7 @@ class _Training:
         device = self.adam.steps.device
         self.step, self.curve = kept["step"], kept["curve"]
         self.best = {name: value.to(device) for name, value in kept["best"].items()}
-        if "since" in kept:  # earlier versions saved at evaluations only
-            self.total, self.since = kept["total"].to(device), kept["since"]
+        self.total, self.since = kept["total"].to(device), kept["since"]
         self.best_dev, self.best_step = kept["best_dev"], kept["best_step"]
         self.probe.heads.load_state_dict(kept["heads"])
         self.adam.load(kept["adam"])

@@ -20,7 +20,7 @@ from .featurizer import FeaturizerConfig, hop
 from .stacked import LATE, Epsilon
 from .states import Online, Precision, Reading, States
 from .store import Beside, StoreConfig, open_states, remove
-from .sweep import RESULT, Plan, Probe, Run, read_runs, state_bytes, sweep
+from .sweep import RESULT, RULES, Plan, Probe, Run, read_runs, state_bytes, sweep
 from .utterances import Parts
 
 GRID = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # SUPERB: five values on a log grid; their ends are not published
@@ -205,7 +205,8 @@ def evaluate(
     clips = Clips(config.gain, hop(backbone.front_end))
     prepared = [config.prepare(fold, clips) for fold in folds]
     truth = [_truth(fold.parts) + one.key for fold, one in zip(folds, prepared, strict=True)]
-    about = json.dumps([reading.key(), clips.hash(), _settings(config), config.store.dtype, list(seeds), truth])
+    settings = {name: value for name, value in to_dict(config).items() if name not in ("data", "store", "device")}
+    about = json.dumps([RULES, reading.key(), clips.hash(), settings, config.store.dtype, list(seeds), truth])
     folder = folder.with_name(f"{folder.name}-{hashlib.blake2b(about.encode(), digest_size=4).hexdigest()}")
     plan = config.plan(seeds)
     skipped = {place: why for fold in folds for place, why in fold.parts.skipped}
@@ -227,16 +228,8 @@ def evaluate(
             remove(states)
     each = {fold.name: read_runs(folder / fold.name) for fold in folds}
     kept = json.loads((folder / LEFT_OUT).read_text())
-    remarks = kept.get("remarks", [])  # earlier sweeps wrote none
-    return Outcome(mean(list(each.values())), each, folder, len(kept["bad"] | skipped), kept["online"], remarks)
-
-
-def _settings(config: SweptConfig) -> dict[str, Any]:
-    """The settings by which a sweep is known."""
-    kept = {name: value for name, value in to_dict(config).items() if name not in ("data", "store", "device")}
-    if not config.featurizer.layers:
-        del kept["featurizer"]["layers"]  # earlier sweeps knew no such setting
-    return kept
+    bad = len(kept["bad"] | skipped)
+    return Outcome(mean(list(each.values())), each, folder, bad, kept["online"], kept["remarks"])
 
 
 def _beside(prepared: Sequence[Prepared], states: States, reading: Reading, plan: Plan, folder: Path) -> Beside:

@@ -56,12 +56,17 @@ def with_trials(parts: Parts, path: Path) -> Parts:
                 several = f"it could be {' or '.join(sorted(names[end])[:2])}" if end in names else "none is called so"
                 raise ValueError(f"{path}, line {number}: {end} is not one test utterance: {several}")
         trial = known(Trial(same, *(min(names[end]) for end in ends)), voices, f"{path}, line {number}")
-        if trial.first == trial.second:
-            raise ValueError(f"{path}, line {number}: a trial of {trial.first} with itself: remove it")
-        if trials.setdefault(trial, number) != number:
-            raise ValueError(f"{path}, line {number}: line {trials[trial]} is the same trial: remove one")
+        need_new(trial, number, trials, path)
     protocol = f"{parts.protocol}; {len(trials)} trials of {path.name}"
     return parts._replace(trials=tuple(trials), protocol=protocol)
+
+
+def need_new(trial: Trial, number: int, before: dict[Trial, int], path: Path) -> None:
+    """Adds the trial of a line to those before. Raises ValueError for one of a clip with itself, or that was there."""
+    if trial.first == trial.second:
+        raise ValueError(f"{path}, line {number}: a trial of {trial.first} with itself: remove it")
+    if before.setdefault(trial, number) != number:
+        raise ValueError(f"{path}, line {number}: line {before[trial]} is the same trial: remove one")
 
 
 def known(trial: Trial, voices: Mapping[str, str], place: str) -> Trial:

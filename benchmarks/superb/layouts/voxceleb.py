@@ -9,7 +9,7 @@ Both as in s3prl@ec8064b, downstream/voxceleb1 and downstream/sv_voxceleb1.
 from pathlib import Path
 
 from ..apart import set_apart
-from ..asv.trials import draw_trials, known, read_trials
+from ..asv.trials import draw_trials, known, need_new, read_trials
 from ..utterances import Parts, Slot, Trial, Utterance, checked, leave_out
 from .listings import need_folder, numbered_lines
 
@@ -18,6 +18,7 @@ FOLDERS = ("dev/wav", "test/wav", "wav")
 PARTS = {"1": "train", "2": "dev", "3": "test"}
 LISTINGS = ("iden_split.txt", "veri_test_class.txt")  # VoxCeleb's name and s3prl's
 TRIALS = ("voxceleb1_test_v2.txt", "veri_test2.txt")  # s3prl's, of 37,720 trials, and VoxCeleb's cleaned list
+OTHERS = ("veri_test.txt",)  # VoxCeleb's uncleaned list
 
 
 def voxceleb1_identification(root: Path, listing: Path | None = None) -> Parts:
@@ -51,7 +52,8 @@ def voxceleb1_verification(root: Path, trials: Path | None = None, clean: bool =
     """All clips of the dev folder to learn speakers from, and the trials' clips as test.
 
     Args:
-        trials: the list of trials; None: as `trials_of`.
+        trials: the list of trials; None: as `trials_of`. Published ones are taken as they are; in others a trial that
+            comes twice, or of a clip with itself, is refused.
         clean: a twentieth of the speakers is set apart for dev, with trials of its own (`dev_trials`), so that nothing
             need be chosen on test; the published protocol has no dev and takes the checkpoint that is best on test.
     Raises: ValueError, with the line, for rows of another form or trials of missing clips.
@@ -62,18 +64,8 @@ def voxceleb1_verification(root: Path, trials: Path | None = None, clean: bool =
     apart = set_apart((utterance.speaker for utterance in train), 0.05, least=2) if clean else set()
     dev = [utterance for utterance in train if utterance.speaker in apart]
     train = [utterance for utterance in train if utterance.speaker not in apart]
-    test: dict[str, Utterance] = {}
-    pairs = []
-    for number, same, *ends in read_trials(trials):
-        for end in ends:
-            if end not in test:
-                path = _find(root, end)
-                if path is None:
-                    raise ValueError(f"{trials}, line {number}: there is no {end} in {root}/*/wav")
-                test[end] = _utterance(path)
-        pair = Trial(same, test[ends[0]].name, test[ends[1]].name)
-        pairs.append(known(pair, {test[end].name: test[end].speaker for end in ends}, f"{trials}, line {number}"))
-    if both := {utterance.speaker for utterance in train} & {utterance.speaker for utterance in test.values()}:
+    test, pairs = _tried(root, trials)
+    if both := {utterance.speaker for utterance in train} & {utterance.speaker for utterance in test}:
         raise ValueError(f"{trials}: the speaker {min(both)} is in {folder} too, where training would hear it")
     whose = "SUPERB" if trials.name in TRIALS else "not SUPERB's trials"
     protocol = (
@@ -83,13 +75,32 @@ def voxceleb1_verification(root: Path, trials: Path | None = None, clean: bool =
         protocol = f"clean: {len(apart)} dev speakers set apart with trials of their own; scored on {trials.name}"
     slot = Slot("speaker", tuple(sorted({utterance.speaker for utterance in train})))
     dev_trials = draw_trials(dev) if dev else ()
-    parts = Parts(train, dev, list(test.values()), protocol, [], (slot,), tuple(pairs), dev_trials)
+    parts = Parts(train, dev, test, protocol, [], (slot,), pairs, dev_trials)
     return checked(parts, root)
 
 
 def trials_of(root: Path) -> Path:
     """The list of trials in VoxCeleb1's folder: SUPERB's, or else the first, uncleaned one. Raises ValueError."""
-    return _first(root, (*TRIALS, "veri_test.txt"))
+    return _first(root, (*TRIALS, *OTHERS))
+
+
+def _tried(root: Path, trials: Path) -> tuple[list[Utterance], tuple[Trial, ...]]:
+    """The clips of a list's trials, and the trials."""
+    clips: dict[str, Utterance] = {}
+    pairs: list[Trial] = []
+    listed: dict[Trial, int] = {}
+    for number, same, *ends in read_trials(trials):
+        for end in ends:
+            if end not in clips:
+                path = _find(root, end)
+                if path is None:
+                    raise ValueError(f"{trials}, line {number}: there is no {end} in {root}/*/wav")
+                clips[end] = _utterance(path)
+        pair = Trial(same, clips[ends[0]].name, clips[ends[1]].name)
+        pairs.append(known(pair, {clips[end].name: clips[end].speaker for end in ends}, f"{trials}, line {number}"))
+        if trials.name not in (*TRIALS, *OTHERS):
+            need_new(pair, number, listed, trials)
+    return list(clips.values()), tuple(pairs)
 
 
 def _utterance(path: Path) -> Utterance:

@@ -5,6 +5,7 @@ All of it is drawn from what the folder holds; spectrograms from the corpus's au
 """
 
 import html
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
@@ -43,7 +44,7 @@ def page(out: Path) -> None:
                 words = (
                     f"{row.called}: what every learning rate is judged by, over the steps; a line for each seed{fold}"
                 )
-                made.figure(curves(runs, row.chosen[0].get("judged", "dev")), words)
+                made.figure(curves(runs, _judged(row)), words)
         if any(row.chosen[0]["layers"] and len(row.chosen[0]["layers"][0]) > 1 for row in mine):
             made.figure(layers(mine), "the share of each layer (0: the encoder's input) of the chosen rate, each seed")
         _mistakes(made, mine, out)
@@ -115,9 +116,15 @@ def _rates(made: Page, rows: Sequence[Row]) -> None:
         if given
         else f"What the {_kind(rows[0])} is chosen by, on"
     )
-    judged = " or ".join(dict.fromkeys(row.chosen[0].get("judged", "dev") for row in rows))
+    judged = " or ".join(dict.fromkeys(map(_judged, rows)))
     made.text(f"{what} {judged} (medians over seeds; more is better):")
     made.table(("encoder", *(f"{one:g}" for one in known)), lines)
+
+
+def _judged(row: Row) -> str:
+    """The part that states and rates are chosen on; earlier rows tell it by what their rate was chosen by, or not."""
+    chosen = row.chosen[0]
+    return chosen.get("judged") or next((part for part in ("dev", "test") if part in chosen["by"]), "dev or test")
 
 
 def _reached(value: float | None) -> str:
@@ -165,7 +172,7 @@ def layers(rows: Sequence[Row]) -> "Figure":
     drawn = [row for row in rows if row.chosen[0]["layers"] and len(row.chosen[0]["layers"][0]) > 1]
     figure = new_figure(max(4.0, 3.0 * len(drawn)), 2.6)
     for axes, row in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
-        shares = row.chosen[0]["layers"]
+        shares = [[math.nan if share is None else share for share in one] for one in row.chosen[0]["layers"]]
         _bars(axes, row.called, shares, row.chosen[0].get("numbers", range(len(shares[0]))))
     return figure
 
