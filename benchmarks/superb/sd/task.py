@@ -39,7 +39,6 @@ class _Prepared(Prepared):
     ) -> None:
         self.parts, self.test, self.judge, self.clips = parts, test, judge, clips
         self.featurizer, self.sizes = featurizer, sizes
-        self.key = "by chunk" if judge is None else ""  # earlier sweeps chose states by the frames of all chunks
 
     def probe(self, states: States, reading: Reading, plan: Plan) -> Probe:
         scored = [*self.test, *(self.judge or [])]
